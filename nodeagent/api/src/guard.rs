@@ -1,0 +1,122 @@
+//! The guard socket ([`crate::path::GUARD_SOCKET`]): rempartd asks, rempart-guard answers and streams events.
+//!
+//! A request that concerns a task carries its pidfd by `SCM_RIGHTS`; a pid in text would name whoever
+//! has that number now.
+
+use serde::{Deserialize, Serialize};
+
+/// Enforcement for one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Attempts are recorded and let through.
+    Observe,
+    /// Attempts are refused before any effect, and recorded.
+    Enforce,
+}
+
+/// What the agent may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// What is in force now.
+    Status {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+    },
+    /// Label the task of the pidfd that comes with it, and all it will start.
+    Protect {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// The unit's full name.
+        unit: String,
+        /// What happens to attempts.
+        mode: Mode,
+        /// Answer `ok` although nothing can be enforced on this kernel.
+        #[serde(default)]
+        allow_degraded: bool,
+    },
+    /// Deny machine-wide vectors (foreign BPF, modules, kernel memory) until the next boot.
+    Arm {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+    },
+    /// Turn this connection into a stream of [`Event`] lines.
+    Events {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+    },
+}
+
+/// One program of the guard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Name in the BPF object.
+    pub name: String,
+    /// Attached to its hook now.
+    pub attached: bool,
+}
+
+/// What is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub v: u32,
+    /// The kernel refuses attempts on protected tasks now.
+    pub enforcing: bool,
+    /// Why not, when not enforcing: the name of the degraded mode and what to do.
+    pub why: Option<String>,
+    /// Every program of the object.
+    pub programs: Vec<Program>,
+    /// Machine-wide vectors are denied.
+    pub armed: bool,
+    /// Events that did not fit into the ring since boot. The denials took place all the same.
+    pub lost: u64,
+}
+
+/// What became of a request other than `status` and `events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// Done.
+    Done {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// Always true.
+        ok: bool,
+    },
+    /// Not done, nothing changed.
+    Refused {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// One line: what, why, what to do.
+        refused: String,
+    },
+}
+
+/// One attempt that a program saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub v: u32,
+    /// Counts up by one for every event since boot; a gap is a lost event.
+    pub seq: u64,
+    /// Nanoseconds of CLOCK_BOOTTIME.
+    pub boottime_ns: u64,
+    /// Name in docs/attacks.md, such as `PTRACE_ATTACH`.
+    pub vector: String,
+    /// `denied` or `observed`.
+    pub verdict: String,
+    /// Thread id of the attempting task, in the first pid namespace.
+    pub pid: u32,
+    /// Process id of the attempting task, in the first pid namespace.
+    pub tgid: u32,
+    /// Its real user id, in the first user namespace.
+    pub uid: u32,
+    /// Its command name.
+    pub comm: String,
+    /// Process id of the task that was to be reached; 0 for the machine itself.
+    pub target_pid: u32,
+    /// Unit of that task; empty for the machine itself.
+    pub target_unit: String,
+}

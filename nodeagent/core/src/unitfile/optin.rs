@@ -1,0 +1,525 @@
+//! The section `[X-Rempart]`: which secrets a unit gets, in which role, and how they are delivered.
+//!
+//! Must never ignore a key or a value it does not know: a misspelt `Protect=` would weaken a unit in silence. Later
+//! files win over earlier ones, as in systemd: `Secret=` appends, an empty `Secret=` starts over.
+
+use std::collections::BTreeMap;
+
+use super::syntax::{Assignment, Entry, SyntaxError, entries};
+use crate::reference::{Reference, ReferenceError};
+use rempart_api::{agent::Deliver, guard::Mode};
+
+/// Name of the section.
+pub const SECTION: &str = "X-Rempart";
+/// Most secrets of one unit: each file delivery takes one descriptor number, and the soft limit on those is 1024.
+pub const MAX_SECRETS: usize = 256;
+/// Variables that steer the loader, Rempart, or systemd's own conversation with the service.
+const RESERVED_PREFIXES: [&str; 10] = [
+    "BASH_",
+    "GCONV_",
+    "GLIBC_",
+    "LD_",
+    "LISTEN_",
+    "MALLOC_",
+    "NOTIFY_",
+    "REMPART_",
+    "SYSTEMD_",
+    "WATCHDOG_",
+];
+/// Variables that systemd sets (systemd.exec(5), "Environment Variables Set") or that name code to run.
+const RESERVED: &[&str] = &[
+    "CACHE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "ENV",
+    "EXIT_CODE",
+    "EXIT_STATUS",
+    "FDSTORE",
+    "HOME",
+    "IFS",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "LOCPATH",
+    "LOGNAME",
+    "LOGS_DIRECTORY",
+    "MAINPID",
+    "MANAGERPID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "NODE_OPTIONS",
+    "PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PIDFILE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "RUBYOPT",
+    "RUNTIME_DIRECTORY",
+    "SERVICE_RESULT",
+    "SHELL",
+    "STATE_DIRECTORY",
+    "TMPDIR",
+    "USER",
+    "XDG_RUNTIME_DIR",
+];
+/// Longest name of a secret, in bytes: a file name and an environment name at once.
+const MAX_NAME: usize = 64;
+
+/// One file of a unit: the fragment or a drop-in.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Where it lies, for messages.
+    pub path: &'a str,
+    /// Its content.
+    pub text: &'a str,
+}
+
+/// What a unit opted into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptIn {
+    /// `Role=`: under which role the node asks; `None` when the unit asks for no secret.
+    pub role: Option<String>,
+    /// `Secret=`, in the order of the files, each with its delivery resolved.
+    pub secrets: Vec<SecretSpec>,
+    /// `Protect=`: how the guard treats the unit; `enforce` when not said.
+    pub protect: Mode,
+}
+
+/// One `Secret=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSpec {
+    /// The name that the service knows it by.
+    pub name: String,
+    /// Its own `:mode`, or else the unit's `Deliver=`.
+    pub deliver: Deliver,
+    /// Where it lies in the vault.
+    pub reference: Reference,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {fault}")]
+pub struct Error {
+    /// The unit file.
+    pub file: String,
+    /// Its line.
+    pub line: usize,
+    /// The defect.
+    pub fault: Fault,
+}
+
+/// A defect in the section.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The file itself.
+    #[error("{0}")]
+    Syntax(SyntaxError),
+    /// Almost our section.
+    #[error("the section is called [{0}], it must be [{SECTION}]")]
+    SectionName(String),
+    /// A line that is no assignment.
+    #[error("this line of [{SECTION}] is not KEY=VALUE")]
+    NotAssignment,
+    /// A key that does not exist.
+    #[error("unknown key {0} in [{SECTION}]")]
+    UnknownKey(String),
+    /// A value outside the list.
+    #[error("{key}= must be {allowed}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// `Role=` with odd characters.
+    #[error("Role= must be 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`")]
+    Role,
+    /// `Secret=` of another shape.
+    #[error("Secret= must be NAME=MOUNT/PATH#FIELD or NAME:MODE=MOUNT/PATH#FIELD")]
+    SecretShape,
+    /// `Secret=` names something that is no reference.
+    #[error("{0}")]
+    Reference(ReferenceError),
+    /// A name that cannot be delivered.
+    #[error("the secret name {0} cannot be used: {1}")]
+    Name(String, &'static str),
+    /// The same name twice.
+    #[error("the secret name {0} is given twice")]
+    Twice(String),
+    /// Two names that become one variable.
+    #[error("the secret names {0} and {1} both need the variable {2}; rename one")]
+    SameVariable(String, String, String),
+    /// More than [`MAX_SECRETS`].
+    #[error("more than {MAX_SECRETS} secrets")]
+    TooMany,
+    /// Secrets without a role.
+    #[error("there are secrets, but no Role=")]
+    NoRole,
+    /// A section that never says whether to wrap.
+    #[error("[{SECTION}] has no Wrap=yes (or Wrap=no)")]
+    NoWrap,
+}
+
+/// Reads the section over all `files` of one unit, in systemd's order (fragment first, drop-ins by name).
+/// `None`: the unit has not opted in, or `Wrap=no`.
+///
+/// # Errors
+/// Any defect inside the section, and any file with the section that cannot be read in only one way.
+pub fn read_opt_in(files: &[Source<'_>]) -> Result<Option<OptIn>, Error> {
+    let mut draft = Draft::default();
+    for file in files.iter().filter(|file| mentions_section(file.text)) {
+        draft.read(file)?;
+    }
+    draft.finish()
+}
+
+/// A cheap look that has no false negatives: only such a file can hold the section.
+fn mentions_section(text: &str) -> bool {
+    text.as_bytes()
+        .windows(SECTION.len())
+        .any(|w| w.eq_ignore_ascii_case(SECTION.as_bytes()))
+}
+
+/// A `Secret=` whose delivery may still depend on a later `Deliver=`.
+struct DraftSecret {
+    file: String,
+    line: usize,
+    name: String,
+    deliver: Option<Deliver>,
+    reference: Reference,
+}
+
+#[derive(Default)]
+struct Draft {
+    seen: Option<(String, usize)>,
+    wrap: Option<bool>,
+    role: Option<String>,
+    deliver: Option<Deliver>,
+    protect: Option<Mode>,
+    secrets: Vec<DraftSecret>,
+}
+
+impl Draft {
+    fn read(&mut self, file: &Source<'_>) -> Result<(), Error> {
+        let at = |line: usize| {
+            move |fault: Fault| Error {
+                file: file.path.to_owned(),
+                line,
+                fault,
+            }
+        };
+        let found = entries(file.text).map_err(|e| at(e.line())(Fault::Syntax(e)))?;
+        let mut inside = false;
+        for entry in found {
+            match entry {
+                Entry::Section { line, name } => {
+                    inside = name == SECTION;
+                    if !inside && name.trim().eq_ignore_ascii_case(SECTION) {
+                        return Err(at(line)(Fault::SectionName(name.into_owned())));
+                    }
+                    if inside {
+                        self.seen = Some((file.path.to_owned(), line));
+                    }
+                }
+                Entry::Assignment(assignment) if inside => {
+                    let line = assignment.line;
+                    self.assign(assignment, file.path).map_err(at(line))?;
+                }
+                Entry::Other { line } if inside => return Err(at(line)(Fault::NotAssignment)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, Assignment { line, key, value, .. }: Assignment, file: &str) -> Result<(), Fault> {
+        match key.as_str() {
+            "Wrap" => self.wrap = Some(boolean(&value)?),
+            "Role" => self.role = Some(role(value)?),
+            "Deliver" => {
+                let allowed = "getenv, fd, file or env";
+                self.deliver = Some(Deliver::from_word(&value).ok_or(Fault::Value {
+                    key: "Deliver",
+                    allowed,
+                })?);
+            }
+            "Protect" => {
+                self.protect = Some(match value.as_str() {
+                    "enforce" => Mode::Enforce,
+                    "observe" => Mode::Observe,
+                    _ => {
+                        return Err(Fault::Value {
+                            key: "Protect",
+                            allowed: "enforce or observe",
+                        });
+                    }
+                });
+            }
+            "Secret" if value.is_empty() => self.secrets.clear(),
+            "Secret" => {
+                let (name, deliver, reference) = secret(&value)?;
+                if self.secrets.iter().any(|other| other.name == name) {
+                    return Err(Fault::Twice(name));
+                }
+                if self.secrets.len() == MAX_SECRETS {
+                    return Err(Fault::TooMany);
+                }
+                self.secrets.push(DraftSecret {
+                    file: file.to_owned(),
+                    line,
+                    name,
+                    deliver,
+                    reference,
+                });
+            }
+            _ => return Err(Fault::UnknownKey(key)),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Option<OptIn>, Error> {
+        let Some((file, line)) = self.seen else { return Ok(None) };
+        match self.wrap {
+            None => {
+                return Err(Error {
+                    file,
+                    line,
+                    fault: Fault::NoWrap,
+                });
+            }
+            Some(false) => return Ok(None),
+            Some(true) => {}
+        }
+        if self.role.is_none() && !self.secrets.is_empty() {
+            return Err(Error {
+                file,
+                line,
+                fault: Fault::NoRole,
+            });
+        }
+        let default = self.deliver.unwrap_or(Deliver::Getenv);
+        let resolve = |secret: DraftSecret| {
+            let DraftSecret {
+                file,
+                line,
+                name,
+                deliver,
+                reference,
+            } = secret;
+            let deliver = deliver.unwrap_or(default);
+            name_fits(&name, deliver).map_err(|why| Error {
+                file,
+                line,
+                fault: Fault::Name(name.clone(), why),
+            })?;
+            Ok(SecretSpec {
+                name,
+                deliver,
+                reference,
+            })
+        };
+        let secrets: Vec<SecretSpec> = self.secrets.into_iter().map(resolve).collect::<Result<_, Error>>()?;
+        distinct(&secrets).map_err(|fault| Error { file, line, fault })?;
+        Ok(Some(OptIn {
+            role: self.role,
+            secrets,
+            protect: self.protect.unwrap_or(Mode::Enforce),
+        }))
+    }
+}
+
+/// systemd's own words for a boolean.
+fn boolean(value: &str) -> Result<bool, Fault> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
+        _ => Err(Fault::Value {
+            key: "Wrap",
+            allowed: "yes or no",
+        }),
+    }
+}
+
+fn role(value: String) -> Result<String, Fault> {
+    let fits = (1..=MAX_NAME).contains(&value.len())
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if fits { Ok(value) } else { Err(Fault::Role) }
+}
+
+fn secret(value: &str) -> Result<(String, Option<Deliver>, Reference), Fault> {
+    let (left, right) = value.split_once('=').ok_or(Fault::SecretShape)?;
+    let (name, deliver) = match left.split_once(':') {
+        None => (left, None),
+        Some((name, mode)) => (name, Some(Deliver::from_word(mode).ok_or(Fault::SecretShape)?)),
+    };
+    let reference = right.parse().map_err(Fault::Reference)?;
+    Ok((name.to_owned(), deliver, reference))
+}
+
+/// Whether `name` can serve as a variable (getenv, env) or as a file name and variable part (fd, file).
+fn name_fits(name: &str, deliver: Deliver) -> Result<(), &'static str> {
+    if !(1..=MAX_NAME).contains(&name.len()) {
+        return Err("it must have 1 to 64 characters");
+    }
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    match deliver {
+        Deliver::Getenv | Deliver::Env => {
+            if !name.bytes().all(word) || name.as_bytes()[0].is_ascii_digit() {
+                return Err("a variable has letters, digits and `_`, and no digit first");
+            }
+            if RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+                return Err("variables of this prefix are reserved");
+            }
+            if RESERVED.contains(&name) {
+                return Err("programs and shells take this variable for something else than a secret");
+            }
+        }
+        Deliver::Fd | Deliver::File => {
+            if name.starts_with('.') || !name.bytes().all(|b| word(b) || matches!(b, b'.' | b'-')) {
+                return Err("a file has letters, digits, `_`, `-` and `.`, and no `.` first");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The variables that the service finds for a secret: `a.b` and `a_b` delivered as descriptors have the same one.
+fn variables(secret: &SecretSpec) -> Vec<String> {
+    let word: String = secret.name.replace(['.', '-'], "_");
+    match secret.deliver {
+        Deliver::Fd => vec![format!("{word}_FD"), format!("REMPART_FD_{word}")],
+        Deliver::File => vec![format!("REMPART_FILE_{word}")],
+        Deliver::Env | Deliver::Getenv => vec![word],
+    }
+}
+
+fn distinct(secrets: &[SecretSpec]) -> Result<(), Fault> {
+    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    for secret in secrets {
+        for variable in variables(secret) {
+            if let Some(other) = owners.insert(variable.clone(), &secret.name) {
+                return Err(Fault::SameVariable(other.to_owned(), secret.name.clone(), variable));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Result<Option<OptIn>, Error> {
+        read_opt_in(&[Source { path: "a.conf", text }])
+    }
+
+    #[test]
+    fn the_documented_drop_in_is_read() {
+        let text = "[X-Rempart]\nWrap=yes\nRole=billing\nSecret=DB_PASSWORD=kv/billing#db_password\n\
+                    Secret=tls.key:file=kv/web#tls_key\nDeliver=getenv\nProtect=observe\n";
+        let opt_in = one(text).expect("valid").expect("opted in");
+        assert_eq!(opt_in.role.as_deref(), Some("billing"));
+        assert_eq!(opt_in.protect, Mode::Observe);
+        assert_eq!(opt_in.secrets[0].deliver, Deliver::Getenv);
+        assert_eq!(opt_in.secrets[0].reference.to_string(), "kv/billing#db_password");
+        assert_eq!(
+            (opt_in.secrets[1].name.as_str(), opt_in.secrets[1].deliver),
+            ("tls.key", Deliver::File)
+        );
+    }
+
+    #[test]
+    fn later_files_win_and_an_empty_secret_starts_over() {
+        let first = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A=kv/a#b\n";
+        let second = "[X-Rempart]\nRole=b\nSecret=\nSecret=B=kv/a#b\n";
+        let files = [
+            Source { path: "1", text: first },
+            Source {
+                path: "2",
+                text: second,
+            },
+        ];
+        let opt_in = read_opt_in(&files).expect("valid").expect("opted in");
+        assert_eq!(opt_in.role.as_deref(), Some("b"));
+        assert_eq!(opt_in.secrets.len(), 1);
+        let off = Source {
+            path: "3",
+            text: "[X-Rempart]\nWrap=no\n",
+        };
+        assert_eq!(read_opt_in(&[files[0], off]), Ok(None));
+    }
+
+    #[test]
+    fn a_unit_without_the_section_has_not_opted_in_however_broken_it_is() {
+        assert_eq!(one("[Service\r\nExecStart"), Ok(None));
+        assert_eq!(one("# about X-Rempart\n[Service]\nUser=x\n"), Ok(None));
+    }
+
+    #[test]
+    fn every_defect_names_its_line() {
+        for (text, line, part) in [
+            ("[X-Rempart]\nWrap=yes\nRoll=x\n", 3, "unknown key Roll"),
+            ("[X-Rempart]\nWrap=perhaps\n", 2, "Wrap="),
+            ("[X-Rempart]\nWrap=yes\nProtect=deny\n", 3, "Protect="),
+            ("[X-Rempart]\nWrap=yes\nDeliver=mail\n", 3, "Deliver="),
+            ("[X-Rempart]\nWrap=yes\nhello\n", 3, "not KEY=VALUE"),
+            ("[x-rempart]\nWrap=yes\n", 1, "must be [X-Rempart]"),
+            ("[X-Rempart]\nRole=x\n", 1, "no Wrap="),
+            ("[X-Rempart]\nWrap=yes\nSecret=A=kv/a#b\n", 1, "no Role="),
+            ("[X-Rempart]\nWrap=yes\nRole=a b\n", 3, "Role="),
+            ("[X-Rempart]\nWrap=yes\nRole=a\nSecret=A\n", 4, "NAME=MOUNT"),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A=kv/../x#b\n",
+                4,
+                "not of the form",
+            ),
+            ("[X-Rempart]\nWrap=yes\nRole=a\nSecret=A:post=kv/a#b\n", 4, "NAME=MOUNT"),
+            ("[X-Rempart]\nWrap=yes\nRole=a\nSecret=tls.key=kv/a#b\n", 4, "variable"),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nSecret=LD_PRELOAD=kv/a#b\n",
+                4,
+                "reserved",
+            ),
+            ("[X-Rempart]\nWrap=yes\nRole=a\nSecret=../x:file=kv/a#b\n", 4, "file"),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A=kv/a#b\nSecret=A=kv/a#c\n",
+                5,
+                "twice",
+            ),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nSecret=PATH=kv/a#b\n",
+                4,
+                "something else",
+            ),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nSecret=BASH_ENV:env=kv/a#b\n",
+                4,
+                "reserved",
+            ),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nDeliver=fd\nSecret=a.b=kv/a#b\nSecret=a_b=kv/a#b\n",
+                1,
+                "both need the variable a_b_FD",
+            ),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A:fd=kv/a#b\nSecret=A_FD:env=kv/a#b\n",
+                1,
+                "both need the variable A_FD",
+            ),
+            ("[X-Rempart]\r\nWrap=yes\r\n", 1, "carriage return"),
+        ] {
+            let error = one(text).expect_err(text);
+            assert_eq!(error.line, line, "{text:?}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_secrets_than_the_limit_are_refused() {
+        let many: String = (0..=MAX_SECRETS).map(|i| format!("Secret=A{i}=kv/a#b\n")).collect();
+        let error = one(&format!("[X-Rempart]\nWrap=yes\nRole=a\n{many}")).expect_err("too many");
+        assert_eq!(error.fault, Fault::TooMany);
+    }
+}
