@@ -1,0 +1,365 @@
+//! From the text of a unit to the text of its drop-in. Pure.
+//!
+//! Must never give a drop-in that starts the unit's own command directly.
+
+use std::collections::BTreeSet;
+
+use rempart_api::path::WRAP;
+use rempart_core::unitfile::{Entry, Source, entries, read_opt_in};
+
+use crate::command::rewrite;
+
+/// Longest reason that goes into a drop-in, in characters: a journal line, not a report.
+const MAX_REASON: usize = 600;
+
+/// What becomes of a unit.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Judgement {
+    /// It has not opted in.
+    Leave,
+    /// The drop-in that wraps it.
+    Wrap(String),
+    /// Why it may not start.
+    Refuse(String),
+}
+
+/// Judges a service by `files`: its fragment, then its drop-ins in systemd's order.
+pub fn judge(files: &[Source<'_>]) -> Judgement {
+    match read_opt_in(files) {
+        Ok(None) => Judgement::Leave,
+        Ok(Some(_)) => wrapping(files).map_or_else(Judgement::Refuse, Judgement::Wrap),
+        Err(why) => Judgement::Refuse(why.to_string()),
+    }
+}
+
+/// The settings of the `[Service]` section that matter here, as systemd merges them.
+#[derive(Default)]
+struct Service {
+    start: Vec<String>,
+    system_calls: bool,
+    address_families: bool,
+    no_exec: bool,
+    /// Another root file system, in which there is no wrapper.
+    root: Option<String>,
+    /// Loader variables that the unit itself sets.
+    own_loader: BTreeSet<&'static str>,
+}
+
+/// They run code inside the wrapper and the service. `systemctl set-environment` would bring them in behind the unit's
+/// back, and so would an environment file, which no digest covers: only what the unit's own text sets counts.
+const LOADER: [&str; 4] = ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"];
+
+fn wrapping(files: &[Source<'_>]) -> Result<String, String> {
+    let mut service = Service::default();
+    for file in files {
+        let found = entries(file.text).map_err(|e| format!("{}:{}: {e}", file.path, e.line()))?;
+        for entry in found {
+            let Entry::Assignment(a) = entry else { continue };
+            if a.section != "Service" {
+                continue;
+            }
+            let set = !a.value.is_empty();
+            match a.key.as_str() {
+                "ExecStart" if set => {
+                    let line = rewrite(&a.value).map_err(|e| format!("{}:{}: ExecStart=: {e}", file.path, a.line))?;
+                    service.start.push(line);
+                }
+                "ExecStart" => service.start.clear(),
+                "SystemCallFilter" => service.system_calls = set,
+                "RestrictAddressFamilies" => service.address_families = set,
+                "NoExecPaths" => service.no_exec = set,
+                "RootDirectory" | "RootImage" if set && a.value != "/" => service.root = Some(a.key),
+                "RootDirectory" | "RootImage" if service.root.as_ref() == Some(&a.key) => service.root = None,
+                "Environment" if set => {
+                    let sets = |name: &&str| a.value.contains(&format!("{name}="));
+                    service.own_loader.extend(LOADER.into_iter().filter(sets));
+                }
+                "Environment" => service.own_loader.clear(),
+                _ => {}
+            }
+        }
+    }
+    if service.start.is_empty() {
+        return Err("the unit has no ExecStart= to wrap".into());
+    }
+    if let Some(key) = service.root {
+        return Err(format!(
+            "it has {key}=, and the wrapper is not in there; remove {key}= or Wrap=yes"
+        ));
+    }
+    Ok(service.text())
+}
+
+impl Service {
+    fn text(&self) -> String {
+        let mut text = String::from(
+            "# Written by rempart-generator: this unit opted in by its section [X-Rempart].\n\
+             [Unit]\n\
+             Requires=rempart-unlocked.target\n\
+             After=rempart-unlocked.target\n\
+             \n\
+             [Service]\n\
+             LimitCORE=1\n",
+        );
+        let foreign: Vec<_> = LOADER
+            .into_iter()
+            .filter(|name| !self.own_loader.contains(name))
+            .collect();
+        if !foreign.is_empty() {
+            text.push_str(&format!("UnsetEnvironment={}\n", foreign.join(" ")));
+        }
+        // What the wrapper needs beside what the unit allows itself; each only adds to a list that is there.
+        if self.system_calls {
+            text.push_str("SystemCallFilter=memfd_secret\n");
+        }
+        if self.address_families {
+            text.push_str("RestrictAddressFamilies=AF_UNIX\n");
+        }
+        if self.no_exec {
+            text.push_str("ExecPaths=/usr/lib/rempart\n");
+        }
+        text.push_str("ExecStart=\n");
+        for line in &self.start {
+            text.push_str("ExecStart=");
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The drop-in under which a service says `why` and does not start.
+pub fn refusing(why: &str) -> String {
+    let why: String = why
+        .chars()
+        .take(MAX_REASON)
+        .map(|c| match c {
+            '"' => '\'',
+            '\\' => '/',
+            c if c.is_control() => ' ',
+            c => c,
+        })
+        .collect();
+    let why = why.replace('%', "%%");
+    format!(
+        "# Written by rempart-generator: this unit opted in by its section [X-Rempart], but cannot be wrapped.\n\
+         [Service]\n\
+         ExecCondition=\n\
+         ExecStartPre=\n\
+         ExecStartPost=\n\
+         SuccessExitStatus=\n\
+         Restart=no\n\
+         RootDirectory=\n\
+         RootImage=\n\
+         ExecStart=\n\
+         ExecStart=:{WRAP} \"--refuse={why}\"\n"
+    )
+}
+
+/// The drop-in under which a unit that is no service does not start.
+pub fn refusing_other() -> String {
+    "# Written by rempart-generator: only services can opt in by a section [X-Rempart].\n\
+     [Unit]\n\
+     AssertPathExists=!/\n"
+        .into()
+}
+
+/// The drop-in for a unit that says `Wrap=no` under a prefix that says yes.
+pub fn leaving() -> String {
+    "# Written by rempart-generator: Wrap=no.\n".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPT_IN: &str = "[X-Rempart]\nWrap=yes\n";
+
+    fn with(service: &str) -> Judgement {
+        judge(&[
+            Source {
+                path: "a.service",
+                text: service,
+            },
+            Source {
+                path: "r.conf",
+                text: OPT_IN,
+            },
+        ])
+    }
+
+    fn starts(judgement: Judgement) -> Vec<String> {
+        let Judgement::Wrap(text) = judgement else {
+            panic!("not wrapped: {judgement:?}")
+        };
+        let mut lines = text.lines().filter_map(|l| l.strip_prefix("ExecStart="));
+        assert_eq!(lines.next(), Some(""), "the list is reset first");
+        lines
+            .map(|l| l.replace("/usr/lib/rempart/rempart-wrap -- ", "W "))
+            .collect()
+    }
+
+    #[test]
+    fn several_commands_and_continuations_stay() {
+        let unit =
+            "[Service]\nType=oneshot\nExecStart=/bin/a \\\n  b \\\n# no\n  \"c d\"\nExecStart=-/bin/e ; /bin/f\n";
+        assert_eq!(starts(with(unit)), ["W /bin/a b \"c d\"", "-W /bin/e ; W /bin/f"]);
+    }
+
+    #[test]
+    fn a_reset_forgets_what_came_before_only_in_its_section() {
+        let unit = "[Service]\nExecStart=relative\nExecStart=\nExecStart=/bin/b\n[Install]\nExecStart=/bin/c\n";
+        assert_eq!(
+            starts(with(
+                "[Service]\nExecStart=/bin/a\nExecStart=\nExecStart=/bin/b\n[X]\nExecStart=/c\n"
+            )),
+            ["W /bin/b"]
+        );
+        assert!(
+            matches!(with(unit), Judgement::Refuse(_)),
+            "even a forgotten line must be understood"
+        );
+    }
+
+    #[test]
+    fn sandboxes_that_list_what_is_allowed_get_what_the_wrapper_needs() {
+        let unit = "[Service]\nExecStart=/bin/a\nSystemCallFilter=@system-service\nRestrictAddressFamilies=AF_INET\n";
+        let Judgement::Wrap(text) = with(unit) else { panic!() };
+        assert!(text.contains("SystemCallFilter=memfd_secret\n") && text.contains("RestrictAddressFamilies=AF_UNIX\n"));
+        let Judgement::Wrap(text) = with("[Service]\nExecStart=/bin/a\nSystemCallFilter=x\nSystemCallFilter=\n") else {
+            panic!()
+        };
+        assert!(
+            !text.contains("SystemCallFilter"),
+            "an empty list must not become a list of one"
+        );
+    }
+
+    #[test]
+    fn loader_variables_come_from_the_unit_itself_or_not_at_all() {
+        let unset = |unit: &str| {
+            let Judgement::Wrap(text) = with(unit) else {
+                panic!("not wrapped")
+            };
+            text.lines()
+                .find_map(|l| l.strip_prefix("UnsetEnvironment=").map(str::to_owned))
+        };
+        let all = "LD_PRELOAD LD_AUDIT LD_LIBRARY_PATH GLIBC_TUNABLES";
+        assert_eq!(
+            unset("[Service]\nExecStart=/bin/a\nEnvironmentFile=/etc/default/a\n").as_deref(),
+            Some(all)
+        );
+        let own = "[Service]\nExecStart=/bin/a\nEnvironment=A=b \"LD_PRELOAD=/usr/lib/jemalloc.so\"\n";
+        assert_eq!(unset(own).as_deref(), Some("LD_AUDIT LD_LIBRARY_PATH GLIBC_TUNABLES"));
+        assert_eq!(unset(&format!("{own}Environment=\n")).as_deref(), Some(all));
+    }
+
+    #[test]
+    fn a_unit_with_another_root_is_refused_where_its_refusal_can_be_told() {
+        let Judgement::Refuse(why) = with("[Service]\nExecStart=/bin/a\nRootDirectory=/srv/a\n") else { panic!() };
+        assert!(why.contains("RootDirectory=") && refusing(&why).contains("\nRootDirectory=\n"), "{why}");
+        let undone = "[Service]\nExecStart=/bin/a\nRootImage=/a.raw\nRootImage=\n";
+        assert!(matches!(with(undone), Judgement::Wrap(_)));
+    }
+
+    #[test]
+    fn reasons_name_file_and_line() {
+        let Judgement::Refuse(why) = with("[Service]\n\nExecStart=/bin/$X\n") else {
+            panic!()
+        };
+        assert!(why.starts_with("a.service:3: ExecStart=: "), "{why}");
+        let files = [Source {
+            path: "r.conf",
+            text: "[X-Rempart]\nWrap=yes\nRoll=1\n",
+        }];
+        assert_eq!(
+            judge(&files),
+            Judgement::Refuse("r.conf:3: unknown key Roll in [X-Rempart]".into())
+        );
+        assert!(matches!(with("[Service]\nUser=x\n"), Judgement::Refuse(_)));
+        assert!(matches!(
+            with("[Service]\r\nExecStart=/bin/a\r\n"),
+            Judgement::Refuse(_)
+        ));
+        assert_eq!(
+            judge(&[Source {
+                path: "a",
+                text: "[Service]\nExecStart=x\n"
+            }]),
+            Judgement::Leave
+        );
+    }
+
+    #[test]
+    fn a_refusal_can_hold_any_text_on_one_line() {
+        let text = refusing("a \"b\" %n $X \\ \n[Service]\nExecStart=/bin/evil");
+        assert_eq!(text.lines().filter(|l| l.starts_with("ExecStart=")).count(), 2);
+        assert!(
+            text.ends_with("\"--refuse=a 'b' %%n $X /  [Service] ExecStart=/bin/evil\"\n"),
+            "{text}"
+        );
+    }
+
+    /// A generator of text out of the pieces that matter, so that much of it is nearly right.
+    #[test]
+    fn no_random_unit_ever_gets_an_unwrapped_command() {
+        const PIECES: [&str; 24] = [
+            "[Service]",
+            "[X-Rempart]",
+            "[Unit]",
+            "ExecStart=",
+            "ExecStart=/bin/a",
+            "Wrap=yes",
+            "Wrap=no",
+            "\n",
+            "\n",
+            "\\\n",
+            "\\",
+            "\"",
+            "'",
+            " ; ",
+            "@",
+            "-",
+            "$X",
+            "%i",
+            "#",
+            "\r",
+            "\0",
+            "=",
+            " ",
+            "é",
+        ];
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below as u64) as usize
+        };
+        let mut wrapped = 0;
+        for _ in 0..200_000 {
+            let text: String = (0..random(16)).map(|_| PIECES[random(PIECES.len())]).collect();
+            let text = format!("[X-Rempart]\nWrap=yes\n[Service]\nExecStart=/bin/a {text}");
+            if let Judgement::Wrap(text) = judge(&[Source { path: "a", text: &text }]) {
+                wrapped += 1;
+                for line in text
+                    .lines()
+                    .filter_map(|l| l.strip_prefix("ExecStart="))
+                    .filter(|l| !l.is_empty())
+                {
+                    assert!(
+                        line.trim_start_matches(['-', ':', '+', '!']).starts_with(WRAP),
+                        "{text}"
+                    );
+                    assert!(
+                        !line.contains(['\r', '\0']) && line.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0,
+                        "{text}"
+                    );
+                }
+                assert!(text.contains("\nExecStart=\n"));
+            }
+        }
+        assert!(wrapped > 10_000, "{wrapped} wrapped: the pieces are of no use");
+    }
+}
