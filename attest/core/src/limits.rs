@@ -1,0 +1,40 @@
+//! Named maxima for everything that arrives from outside, each with its unit and its reason.
+
+/// Evidence as CBOR, bytes: two event logs at their own maxima plus a quote and a certificate.
+pub const EVIDENCE: usize = 2 * 1024 * 1024;
+/// JSON request bodies, bytes: the largest is an enrolment with an EK certificate.
+pub const JSON_BODY: usize = 64 * 1024;
+/// UEFI event log, bytes: firmware reserves 64 KiB to 256 KiB for it; vendors with long variable lists reach several hundred KiB.
+pub const UEFI_LOG: usize = 1024 * 1024;
+/// systemd user space log, bytes: a dozen records of about 400 bytes on an ordinary boot.
+pub const USERSPACE_LOG: usize = 256 * 1024;
+/// Events in one log, count: an ordinary boot has 40 to 150.
+pub const EVENTS: usize = 4096;
+/// One event's data, bytes: the largest seen are Secure Boot variables (dbx, some 24 KiB).
+pub const EVENT_DATA: usize = 256 * 1024;
+/// Digest algorithms declared by one event log, count (TCG PFP 10.4.5.1: one per active bank).
+pub const LOG_ALGORITHMS: usize = 8;
+/// Any TPM2B structure that we read, bytes: the largest is a TPMT_PUBLIC of an RSA-4096 key.
+pub const TPM2B: usize = 2048;
+/// PEM or DER certificate, bytes: EK certificates are 1 to 2 KiB.
+pub const CERTIFICATE: usize = 16 * 1024;
+/// Certificates in one chain, count: EK, two intermediates, root, and one to spare.
+pub const CHAIN: usize = 5;
+/// A node's name, bytes: it becomes a certificate's common name (X.520 ub-common-name).
+pub const NODE_NAME: usize = 64;
+/// Challenge token, bytes: four short fields and a MAC.
+pub const CHALLENGE: usize = 512;
+/// Identifier of a Verifier (a URL), bytes.
+pub const VERIFIER_ID: usize = 256;
+/// Free text that a node says about its guard, bytes: one line.
+pub const GUARD_WHY: usize = 512;
+/// Policy file, bytes: one image is under 2 KiB.
+pub const POLICY: usize = 1024 * 1024;
+/// Names in one request for secrets, count: a unit has a handful.
+pub const SECRET_NAMES: usize = 64;
+/// One secret's name, bytes.
+pub const SECRET_NAME: usize = 256;
+/// One secret's value, bytes: a key, a token, a small bundle.
+pub const SECRET_VALUE: usize = 64 * 1024;
+/// A UKI that reference values are predicted from, bytes: kernel and initrd with a whole root file system.
+pub const IMAGE: usize = 1024 * 1024 * 1024;

@@ -1,0 +1,91 @@
+//! Predictions against a real boot. The image is far too large to be a fixture, so the whole comparison needs one beside its log:
+//! REMPART_UKI=FILE REMPART_PCRS=FILE (lines "INDEX HEX") cargo test -- --ignored a_real_boot
+
+use super::*;
+use crate::pcr::{JUDGED, Pcrs};
+
+fn options() -> Options {
+    Options {
+        name: "test".into(),
+        counter: 1,
+        secure_boot: SecureBoot::Off,
+        accept: vec![],
+        require_guard: false,
+    }
+}
+
+#[test]
+#[ignore = "needs an image and the registers of its boot"]
+fn a_real_boot_has_the_predicted_registers() {
+    let file = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    let image = std::fs::read(file("REMPART_UKI")).expect("image");
+    let pcrs: Pcrs = std::fs::read_to_string(file("REMPART_PCRS"))
+        .expect("registers")
+        .lines()
+        .filter_map(|l| l.split_once(' '))
+        .map(|(index, hex)| {
+            (
+                index.parse().expect("index"),
+                Fixed::from_hex(&hex.to_lowercase()).expect("hex"),
+            )
+        })
+        .collect();
+    let policy = predict(&image, &options()).expect("predicted");
+    for pcr in JUDGED {
+        let found = pcrs.value(pcr).expect("register");
+        assert!(
+            policy.images[0].accepted(pcr).contains(&found),
+            "PCR {pcr} is {found}, predicted {:?}",
+            policy.images[0].accepted(pcr)
+        );
+    }
+}
+
+#[test]
+fn register_7_of_the_recorded_boot_is_the_computed_one() {
+    let pcrs = include_str!("../../../../../tests/fixtures/boot/pcrs");
+    let recorded = pcrs
+        .lines()
+        .find_map(|l| l.strip_prefix("7 "))
+        .and_then(Fixed::from_hex);
+    assert_eq!(Some(registers::pcr7(SecureBoot::Off)), recorded);
+}
+
+#[test]
+fn the_argument_that_keeps_host_credentials_out_is_demanded() {
+    let with = |cmdline: &str, accept: &[&str]| {
+        let accept = accept.iter().map(|a| (*a).into()).collect();
+        risks(cmdline, &Options { accept, ..options() })
+    };
+    assert_eq!(with("ro systemd.import_credentials=no quiet", &[]), Ok(vec![]));
+    assert_eq!(with("ro quiet", &[]), Err(PredictError::HostCredentials));
+    assert_eq!(
+        with("systemd.import_credentials=no systemd.import_credentials=yes", &[]),
+        Err(PredictError::HostCredentials)
+    );
+    assert_eq!(
+        with("xsystemd.import_credentials=no", &[]),
+        Err(PredictError::HostCredentials)
+    );
+    assert_eq!(
+        with("ro quiet", &[RISK_HOST_CREDENTIALS]),
+        Ok(vec![RISK_HOST_CREDENTIALS.into()])
+    );
+}
+
+#[test]
+fn what_is_no_image_is_refused_by_reason() {
+    assert!(matches!(predict(b"", &options()), Err(PredictError::Pe(_))));
+    assert!(matches!(
+        predict(&[0x4d, 0x5a, 0, 0], &options()),
+        Err(PredictError::Pe(_))
+    ));
+    let unknown = Options {
+        accept: vec!["everything".into()],
+        ..options()
+    };
+    assert_eq!(
+        predict(b"", &unknown),
+        Err(PredictError::UnknownRisk("everything".into()))
+    );
+}

@@ -1,0 +1,124 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Verifies and appraises nodes, and keeps policies, nodes and secrets on the owner's side.
+#[derive(Parser)]
+#[command(name = "rempart-verifier", version, about)]
+pub struct Cli {
+    /// Configuration file.
+    #[arg(
+        long,
+        global = true,
+        default_value = "/etc/rempart-verifier/verifier.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make keys, certificate authority, registry and a configuration file.
+    Init(Init),
+    /// Answer nodes until terminated.
+    Serve,
+    /// Reference values.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Nodes that may attest.
+    #[command(subcommand)]
+    Node(Node),
+    /// Secrets of the Verifier's own store.
+    #[command(subcommand)]
+    Secret(Secret),
+}
+
+/// Make keys, certificate authority, registry and a configuration file.
+#[derive(Args)]
+pub struct Init {
+    /// Directory for keys and registry; it must not hold a Verifier already.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Where to write the configuration [default: DIR/verifier.toml].
+    #[arg(long, value_name = "FILE")]
+    pub configuration: Option<PathBuf>,
+    /// The Verifier's identifier: the https URL that nodes use.
+    #[arg(long, value_name = "URL")]
+    pub id: String,
+    /// Address and port to listen on.
+    #[arg(long, default_value = "[::]:8443", value_name = "ADDRESS")]
+    pub listen: String,
+    /// TLS certificate chain, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: PathBuf,
+    /// TLS key, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: PathBuf,
+    /// Manufacturers' certificates, PEM; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub ek_root: Vec<PathBuf>,
+    /// Who may sign policies (see ALLOWED SIGNERS in ssh-keygen(1)).
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: PathBuf,
+}
+
+/// Reference values.
+#[derive(Subcommand)]
+pub enum Policy {
+    /// Verify FILE against FILE.sig and make it the active policy.
+    Install {
+        /// The policy.
+        file: PathBuf,
+    },
+    /// Print the active policy.
+    Show,
+}
+
+/// Nodes that may attest.
+#[derive(Subcommand)]
+pub enum Node {
+    /// Let a node enrol, and give it roles; an existing node gets exactly these roles.
+    Add {
+        /// Its name.
+        name: String,
+        /// A role; may be given several times.
+        #[arg(long)]
+        role: Vec<String>,
+        /// SHA-256 of the public area of its TPM's EK, hex: only this TPM may enrol, with or without a certificate.
+        #[arg(long, value_name = "HEX")]
+        ek: Option<String>,
+    },
+    /// Forget a node and its TPM.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+    /// Print all nodes.
+    List,
+}
+
+/// Secrets of the Verifier's own store.
+#[derive(Subcommand)]
+pub enum Secret {
+    /// Store the value given on standard input.
+    Set {
+        /// Its name, for example kv/billing#db_password.
+        name: String,
+        /// A role that may have it; may be given several times.
+        #[arg(long, required = true)]
+        role: Vec<String>,
+    },
+    /// Print names and roles, never values.
+    List,
+    /// Remove a secret for all roles.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+}

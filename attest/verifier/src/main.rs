@@ -1,0 +1,38 @@
+//! rempart-verifier: the owner's side of attestation. It never sees a node's memory or a vault's secrets; what it keeps of its own
+//! (CA key, signing key, store) lies in its state directory and leaves only as signatures or sealed to an attested key.
+#![forbid(unsafe_code)]
+
+mod active;
+mod authority;
+mod cli;
+mod clock;
+mod command;
+mod config;
+mod enrolment;
+mod error;
+mod file;
+mod keys;
+mod name;
+mod registry;
+mod server;
+mod store;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("REMPART_LOG")
+                .unwrap_or_else(|_| "rempart_verifier=info".into()),
+        )
+        .init();
+    match command::run(<cli::Cli as clap::Parser>::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rempart-verifier: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

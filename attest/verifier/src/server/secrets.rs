@@ -1,0 +1,77 @@
+//! `/v1/secrets`: the embedded store. A value leaves only sealed to the key that a fresh result confirms, only for a role that both
+//! the result and the registry give the node, and only when it is stored for that role.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use rempart_attest::api::{self, SecretsRequest, SecretsResponse};
+use rempart_attest::ear::Ear;
+use rempart_attest::hpke::{self, Purpose};
+use rempart_attest::limits;
+use rempart_attest::secrets::SecretBundle;
+
+use super::Verifier;
+use super::refusal::{Refused, parse};
+use crate::clock;
+
+/// A result in, sealed secrets out; all of them or none.
+pub async fn release(State(verifier): State<Arc<Verifier>>, body: Bytes) -> Result<Json<SecretsResponse>, Refused> {
+    let request: SecretsRequest = parse(&body)?;
+    let ear = Ear::verify(
+        &request.ear,
+        verifier.keys.signing.point(),
+        &verifier.config.id,
+        api::AUDIENCE_VERIFIER,
+        clock::now(),
+    )
+    .map_err(|e| Refused::forbidden(format!("no secrets: {e}")))?;
+    let bundle = collect(&verifier, &ear, &request)?;
+    let key = ear.confirmed_key().map_err(|e| Refused::forbidden(e.to_string()))?;
+    let sealed =
+        hpke::seal(Purpose::Secrets, &key, ear.jti.as_bytes(), &bundle.to_cbor()).map_err(|e| Refused::internal(&e))?;
+    tracing::info!(
+        "{} got {} secrets for role {}: {}",
+        ear.sub,
+        bundle.0.len(),
+        request.role,
+        request.names.join(", ")
+    );
+    Ok(Json(sealed.into()))
+}
+
+fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Result<SecretBundle, Refused> {
+    let role = crate::name::role(&request.role).map_err(|e| Refused::bad_request(e.to_string()))?;
+    if request.names.len() > limits::SECRET_NAMES {
+        return Err(Refused::bad_request(format!(
+            "more than {} secrets were asked for",
+            limits::SECRET_NAMES
+        )));
+    }
+    let registered = verifier.registry.node(&ear.sub)?;
+    // The registry is asked too: a role that was taken away counts at once, not only with the next result.
+    let has_role = ear.roles.iter().any(|r| r == role) && registered.is_some_and(|n| n.roles.iter().any(|r| r == role));
+    if !has_role {
+        let node = &ear.sub;
+        return Err(Refused::forbidden(format!(
+            "no secrets: node {node} has not the role {role}: rempart-verifier node add {node} --role {role}"
+        )));
+    }
+    let mut bundle = SecretBundle::default();
+    for name in &request.names {
+        crate::name::secret(name).map_err(|e| Refused::bad_request(e.to_string()))?;
+        let missing = || {
+            Refused::forbidden(format!(
+                "no secrets: there is no \"{name}\" for role {role}: rempart-verifier secret set {name} --role {role}"
+            ))
+        };
+        let sealed = verifier.registry.secret(name, role)?.ok_or_else(missing)?;
+        let value = verifier
+            .store
+            .open(name, role, &sealed)
+            .map_err(|e| Refused::internal(&e))?;
+        bundle.0.insert(name.clone(), value);
+    }
+    Ok(bundle)
+}
