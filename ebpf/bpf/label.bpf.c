@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Labels: how they are inherited, how the guard and the agent get theirs at exec, and how a label that
+ * user space has set reaches the table by address. Never refuses anything but a fork that could not be
+ * labelled.
+ */
+#include "verdict.h"
+
+static __always_inline int put(struct task_struct *task, struct label *label)
+{
+	struct label *stored = bpf_task_storage_get(&labels, task, label, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u64 address = (__u64)task;
+
+	if (!stored)
+		return -ENOMEM;
+	*stored = *label;
+	if (bpf_map_update_elem(&leaders, &address, label, BPF_ANY))
+		return -ENOSPC;
+	return 0;
+}
+
+/*
+ * Every new task gets the label, threads too: a thread that execs becomes the leader. The new task's
+ * own group_leader is not set yet here.
+ */
+SEC("lsm/task_alloc")
+int BPF_PROG(inherit_label, struct task_struct *task, unsigned long clone_flags)
+{
+	struct label *mine = actor_label();
+	struct label copy = {};
+
+	if (!mine) {
+		copy.flags = LABEL_BY_INIT;
+		/* Without it a restarted guard is a stranger: closed, so nothing to refuse here. */
+		if (actor_tgid() == 1)
+			bpf_task_storage_get(&labels, task, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		return 0;
+	}
+	copy.unit = mine->unit;
+	copy.mode = mine->mode;
+	copy.flags = 0;
+	if (clone_flags & 0x10000) /* CLONE_THREAD */
+		copy.flags = mine->flags;
+	if (put(task, &copy))
+		return -ENOMEM;
+	return 0;
+}
+
+SEC("lsm/task_free")
+int BPF_PROG(forget_label, struct task_struct *task)
+{
+	__u64 address = (__u64)task;
+
+	bpf_map_delete_elem(&leaders, &address);
+	return 0;
+}
+
+/* The guard calls getpgid(pid) after it has set a label, to bring it into the table by address. */
+SEC("lsm/task_getpgid")
+int BPF_PROG(sync_label, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+	struct label *set;
+	__u64 address = (__u64)leader;
+
+	if (!actor_is_guard())
+		return 0;
+	set = bpf_task_storage_get(&labels, leader, 0, 0);
+	if (!set || !set->unit)
+		return 0;
+	/* A tracer from before the label is asked nothing more by any hook: such a task gets no secret. */
+	if (leader->ptrace)
+		return -EPERM;
+	if (bpf_map_update_elem(&leaders, &address, set, BPF_ANY))
+		return -ENOSPC;
+	return 0;
+}
+
+/*
+ * PID 1 starts the guard or the agent: a restarted one is known without asking anybody. The task must be
+ * PID 1's own child and not traced. What PID 1 was told to put into its environment is not seen here:
+ * the unit files clear LD_*.
+ */
+SEC("lsm/bprm_committed_creds")
+int BPF_PROG(label_exec, struct linux_binprm *bprm)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
+	struct exe exe = {};
+	struct label *trusted, *mine, copy;
+
+	mine = bpf_task_storage_get(&labels, current, 0, 0);
+	if (!mine || !(mine->flags & LABEL_BY_INIT) || current->ptrace)
+		return 0;
+	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	exe.ino = BPF_CORE_READ(inode, i_ino);
+	trusted = bpf_map_lookup_elem(&trusted_exes, &exe);
+	if (!trusted)
+		return 0;
+	copy = *trusted;
+	put(current, &copy);
+	return 0;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What both halves read: the same layouts stand in ebpf/common/src/lib.rs, and a test there compares the
+ * numbers of this file with its own. Add a vector at the end; a number is never used again.
+ */
+#ifndef REMPART_LAYOUT_H
+#define REMPART_LAYOUT_H
+
+#include <linux/types.h>
+
+enum vector {
+	V_PTRACE_ATTACH = 1,
+	V_PTRACE_TRACEME = 2,
+	V_PROCESS_VM_READ = 3,
+	V_PROCESS_VM_WRITE = 4,
+	V_PIDFD_GETFD = 5,
+	V_KCMP = 6,
+	V_MOVE_PAGES = 7,
+	V_GET_ROBUST_LIST = 8,
+	V_PROCESS_MADVISE = 9,
+	V_SETNS = 10,
+	V_PROC_LINK = 11,
+	V_FD_REOPEN = 12,
+	V_PTRACE_OTHER = 13,
+	V_PROCMEM_READ = 20,
+	V_PROCMEM_WRITE = 21,
+	V_ENVIRON_READ = 22,
+	V_MAPS_READ = 23,
+	V_SMAPS_READ = 24,
+	V_PAGEMAP_READ = 25,
+	V_AUXV_READ = 26,
+	V_NUMA_MAPS_READ = 27,
+	V_SYSCALL_READ = 28,
+	V_STACK_READ = 29,
+	V_WCHAN_READ = 30,
+	V_IO_READ = 31,
+	V_PROCFS_OTHER = 32,
+	V_PROCFS_WRITE = 33,
+	V_COREDUMP_FILTER = 34,
+	V_OOM_ADJ = 35,
+	V_EARLY_FD = 36,
+	V_AGENT_KILL = 50,
+	V_PRLIMIT = 51,
+	V_BPF_LOAD = 60,
+	V_BPF_MAP = 61,
+	V_BPF_PROG = 62,
+	V_UNPIN = 63,
+	V_BPFFS_UMOUNT = 64,
+	V_MODULE_LOAD = 70,
+	V_KEXEC = 71,
+	V_KCORE = 72,
+	V_DEV_MEM = 73,
+	V_MSR = 74,
+	V_KALLSYMS = 75,
+	V_KPAGE = 76,
+	V_SYSRQ = 77,
+	V_CORE_PATTERN = 78,
+	V_MODPROBE_PATH = 79,
+	V_PERF = 80,
+};
+
+/* Label of a thread group: which unit it belongs to. unit 0 is no label. */
+struct label {
+	__u64 unit;
+	__u32 mode;
+	__u32 flags;
+};
+
+/* Anything but observe denies, so that a broken label is a closed one. */
+#define MODE_ENFORCE 1
+#define MODE_OBSERVE 2
+
+/* The guard itself: may use its own maps, programs and pins. Not inherited. */
+#define LABEL_GUARD 1
+/* The agent: the guard takes orders from it. Not inherited. */
+#define LABEL_AGENT 2
+/* Forked by PID 1 itself, no label yet (unit 0). An orphan, whose parent is PID 1 as well, has not got it. */
+#define LABEL_BY_INIT 4
+
+struct event {
+	__u64 seq;
+	__u64 boottime_ns;
+	__u64 unit;
+	__u32 vector;
+	__u32 denied;
+	__u32 pid;
+	__u32 tgid;
+	__u32 uid;
+	__u32 target_pid;
+	char comm[16];
+};
+
+struct config {
+	/* Where our pins lie, as the kernel numbers devices. 0: nowhere yet. */
+	__u64 pin_dev;
+	__u64 pin_ino;
+	/* While learn_tgid is not 0: each file that it opens becomes an executable that gets this label. */
+	struct label learn;
+	__u32 learn_tgid;
+	__u32 armed;
+	/* User space only: the next unit id, and which object is loaded. */
+	__u64 next_unit;
+	__u64 object;
+};
+
+/* Device and inode of an executable. */
+struct exe {
+	__u64 dev;
+	__u64 ino;
+};
+
+#define PROCNAME_LEN 24
+
+/* What a file of procfs is: the vector that reading or writing it is, 0 for allowed. */
+struct procfile {
+	__u32 read;
+	__u32 write;
+	__u32 flags;
+};
+
+/* Not of a task but of the machine: counts once armed. */
+#define PROCFILE_MACHINE 1
+/* PID 1 may write it. */
+#define PROCFILE_PID1_WRITES 2
+
+#define OWN_MAP 1
+#define OWN_PROG 2
+/* Key of the `own` map. */
+#define OWN_KEY(kind, id) (((__u64)(kind) << 32) | (id))
+
+#define COUNT_SEQ 0
+
+#endif

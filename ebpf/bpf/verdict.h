@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Who asks, whom it concerns, and what the answer is. The answer is always known before a ring is
+ * touched: a full ring loses the record (counted), never the denial.
+ */
+#ifndef REMPART_VERDICT_H
+#define REMPART_VERDICT_H
+
+#include "maps.h"
+
+/*
+ * Returns -EPERM from a branch of its own: clang folds `c ? -1 : 0` into a negation, whose range the
+ * verifier of 6.12 cannot bound and refuses as an LSM return value.
+ */
+#define DENIED(err)                                                                                \
+	do {                                                                                       \
+		(err) = -EPERM;                                                                    \
+		asm volatile("" : "+r"(err));                                                      \
+	} while (0)
+
+static __always_inline struct config *the_config(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+static __always_inline struct label *label_at(__u64 leader)
+{
+	struct label *label = bpf_map_lookup_elem(&leaders, &leader);
+
+	return label && label->unit ? label : 0;
+}
+
+/* Label of the thread group of `leader`, which the verifier must trust. */
+static __always_inline struct label *label_of(struct task_struct *leader)
+{
+	struct label *label = bpf_task_storage_get(&labels, leader, 0, 0);
+
+	if (label && label->unit)
+		return label;
+	return label_at((__u64)leader);
+}
+
+static __always_inline struct label *actor_label(void)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+
+	return label_of(current->group_leader);
+}
+
+static __always_inline __u32 actor_tgid(void)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}
+
+static __always_inline bool actor_is_guard(void)
+{
+	struct label *actor = actor_label();
+
+	return actor && (actor->flags & LABEL_GUARD);
+}
+
+static __always_inline void fill(struct event *e, __u64 seq, __u64 unit, __u32 target, __u32 vector, __u32 denied)
+{
+	__u64 ids = bpf_get_current_pid_tgid();
+
+	e->seq = seq;
+	e->boottime_ns = bpf_ktime_get_boot_ns();
+	e->unit = unit;
+	e->vector = vector;
+	e->denied = denied;
+	e->pid = (__u32)ids;
+	e->tgid = ids >> 32;
+	e->uid = (__u32)bpf_get_current_uid_gid();
+	e->target_pid = target;
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+}
+
+static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 denied)
+{
+	__u32 zero = 0, which = denied ? 0 : 1;
+	__u64 *counter = bpf_map_lookup_elem(&counters, &zero);
+	__u64 *missed, seq = 0;
+	struct event *e;
+
+	if (counter)
+		seq = __sync_fetch_and_add(counter, 1);
+	if (which == 0)
+		e = bpf_ringbuf_reserve(&ring_deny, sizeof(*e), 0);
+	else
+		e = bpf_ringbuf_reserve(&ring_observe, sizeof(*e), 0);
+	if (e) {
+		fill(e, seq, unit, target, vector, denied);
+		bpf_ringbuf_submit(e, 0);
+		return 0;
+	}
+	missed = bpf_map_lookup_elem(&lost, &which);
+	if (missed)
+		__sync_fetch_and_add(missed, 1);
+	return 0;
+}
+
+/* Denied all the same, but not recorded: what process listings do all day. */
+#define QUIET 1
+#define PID1_MAY 2
+
+/* May current do `vector` to a thread group with this label? 0 or -EPERM. */
+static __always_inline int judge(struct label *target, __u32 target_pid, __u32 vector, __u32 how)
+{
+	struct label *actor;
+	int err = 0;
+	__u64 unit;
+
+	if (!target)
+		return 0;
+	if ((how & PID1_MAY) && actor_tgid() == 1)
+		return 0;
+	actor = actor_label();
+	unit = target->unit;
+	if (actor && actor->unit == unit)
+		return 0;
+	if (target->mode == MODE_OBSERVE) {
+		if (!(how & QUIET))
+			record(unit, target_pid, vector, 0);
+		return 0;
+	}
+	if (!(how & QUIET))
+		record(unit, target_pid, vector, 1);
+	DENIED(err);
+	return err;
+}
+
+/* May current do `vector` to the machine? Denied to all but the guard once armed. */
+static __always_inline int judge_machine(__u32 vector, __u32 how)
+{
+	struct config *cfg = the_config();
+	int err = 0;
+
+	if (!cfg || !cfg->armed)
+		return 0;
+	if ((how & PID1_MAY) && actor_tgid() == 1)
+		return 0;
+	if (actor_is_guard())
+		return 0;
+	record(0, 0, vector, 1);
+	DENIED(err);
+	return err;
+}
+
+/* May current touch what belongs to the guard? From the first moment, armed or not. */
+static __always_inline int judge_own(__u32 vector)
+{
+	int err = 0;
+
+	if (actor_is_guard())
+		return 0;
+	record(0, 0, vector, 1);
+	DENIED(err);
+	return err;
+}
+
+#endif

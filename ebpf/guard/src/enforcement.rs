@@ -1,0 +1,49 @@
+//! The programs in force, or the named degraded mode. Decided once at start: a kernel that could not
+//! enforce then is not trusted to have changed its mind.
+
+use crate::{
+    install::{self, Installed},
+    options::Options,
+    takeover,
+};
+use std::path::PathBuf;
+
+/// What the kernel does for us.
+pub(crate) enum Enforcement {
+    /// Attempts are refused.
+    Active {
+        /// Maps and links.
+        installed: Box<Installed>,
+        /// Where the rings are pinned.
+        pins: PathBuf,
+    },
+    /// Nothing is refused.
+    Degraded {
+        /// `mode-name: cause; what to do`.
+        why: String,
+    },
+}
+
+impl Enforcement {
+    /// Takes over or installs; never fails, but says what is missing.
+    pub(crate) fn establish(options: &Options) -> Self {
+        let outcome = match takeover::take_over(options) {
+            Ok(Some(installed)) => {
+                eprintln!("<6>rempart-guard: took over the pinned programs");
+                Ok(installed)
+            }
+            Ok(None) => install::install(options).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(installed) => Enforcement::Active {
+                installed: Box::new(installed),
+                pins: options.pins.clone(),
+            },
+            Err(why) => {
+                eprintln!("<3>rempart-guard: DEGRADED, nothing is enforced: {why}");
+                Enforcement::Degraded { why }
+            }
+        }
+    }
+}

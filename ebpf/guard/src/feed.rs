@@ -1,0 +1,158 @@
+//! From the rings to subscribers and journal. Reads, never decides: the verdict was given in the kernel.
+
+use crate::{digest::Digest, notify, warden::Warden};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rempart_api::{PROTOCOL_VERSION, guard, line};
+use rempart_bpf_common::Event;
+use std::{
+    os::fd::AsFd,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    time::Instant,
+};
+
+/// Lines a slow subscriber may lag behind; then it loses lines, and sees it by their numbers.
+const BACKLOG: usize = 4096;
+
+type Line = Arc<[u8]>;
+
+/// Those who listen.
+#[derive(Clone, Default)]
+pub(crate) struct Feed {
+    subscribers: Arc<Mutex<Vec<SyncSender<Line>>>>,
+}
+
+impl Feed {
+    /// A new listener.
+    pub(crate) fn subscribe(&self) -> Receiver<Line> {
+        let (sender, receiver) = sync_channel(BACKLOG);
+        self.subscribers
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(sender);
+        receiver
+    }
+
+    fn publish(&self, line: &Line) {
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        subscribers.retain(|to| !matches!(to.try_send(Arc::clone(line)), Err(TrySendError::Disconnected(_))));
+    }
+}
+
+/// Reads the rings until the end of days; in degraded mode only keeps the watchdog content.
+pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
+    let mut rings = warden.rings();
+    let mut digest = Digest::default();
+    let (interval, mut last_sign, mut said_lost) = (notify::interval(), Instant::now(), 0);
+    notify::alive();
+    loop {
+        match &mut rings {
+            None => std::thread::sleep(std::time::Duration::from_secs(1)),
+            Some(rings) => {
+                let mut fds = [rings.deny.as_fd(), rings.observe.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                // A failure (EINTR) is the same as a time-out: the rings are looked at anyway.
+                let _ = poll(&mut fds, PollTimeout::from(1000u16));
+                // Denials first, and between any two observations.
+                loop {
+                    let mut taken = false;
+                    while let Some(item) = rings.deny.next() {
+                        emit(&item, warden, feed, &mut digest);
+                        taken = true;
+                    }
+                    if let Some(item) = rings.observe.next() {
+                        emit(&item, warden, feed, &mut digest);
+                        taken = true;
+                    }
+                    if !taken || last_sign.elapsed() >= interval {
+                        break;
+                    }
+                }
+            }
+        }
+        for text in digest.flush(Instant::now()) {
+            eprintln!("<4>{text}");
+        }
+        let lost = warden.lost();
+        if lost != said_lost {
+            eprintln!("<4>{lost} events found no room since boot; what they tried was judged all the same");
+            said_lost = lost;
+        }
+        if last_sign.elapsed() >= interval {
+            notify::alive();
+            last_sign = Instant::now();
+        }
+    }
+}
+
+fn emit(bytes: &[u8], warden: &Warden, feed: &Feed, digest: &mut Digest) {
+    let Some(event) = Event::decode(bytes) else {
+        eprintln!("<3>rempart-guard: an event of {} bytes is not one of ours", bytes.len());
+        return;
+    };
+    let event = wire(&event, warden.unit_name(event.unit));
+    if let Some(text) = digest.take(&event, Instant::now()) {
+        eprintln!("<4>{text}");
+    }
+    if let Ok(line) = line::encode(&event) {
+        feed.publish(&line.into());
+    }
+}
+
+fn wire(event: &Event, target_unit: String) -> guard::Event {
+    guard::Event {
+        v: PROTOCOL_VERSION,
+        seq: event.seq,
+        boottime_ns: event.boottime_ns,
+        vector: event
+            .vector
+            .map_or_else(|number| format!("VECTOR_{number}"), |vector| vector.name().into()),
+        verdict: event.verdict.name().into(),
+        pid: event.pid,
+        tgid: event.tgid,
+        uid: event.uid,
+        comm: String::from_utf8_lossy(event.comm_bytes()).into_owned(),
+        target_pid: event.target_pid,
+        target_unit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rempart_bpf_common::{Vector, Verdict};
+
+    #[test]
+    fn an_event_on_the_wire_has_the_names_of_the_contract() {
+        let event = Event {
+            seq: 3,
+            boottime_ns: 4,
+            unit: 1,
+            vector: Ok(Vector::PtraceAttach),
+            verdict: Verdict::Denied,
+            pid: 6,
+            tgid: 5,
+            uid: 0,
+            target_pid: 9,
+            comm: *b"gdb\0garbage\0\0\0\0\0",
+        };
+        let json = serde_json::to_value(wire(&event, "x.service".into())).expect("JSON");
+        assert_eq!(json["vector"], "PTRACE_ATTACH");
+        assert_eq!(json["verdict"], "denied");
+        assert_eq!(json["comm"], "gdb");
+        assert_eq!(json["target_unit"], "x.service");
+    }
+
+    #[test]
+    fn a_listener_that_left_is_forgotten_and_a_slow_one_blocks_nobody() {
+        let feed = Feed::default();
+        drop(feed.subscribe());
+        let slow = feed.subscribe();
+        for _ in 0..BACKLOG + 10 {
+            feed.publish(&Arc::from(&b"x\n"[..]));
+        }
+        assert_eq!(feed.subscribers.lock().map(|s| s.len()).unwrap_or_default(), 1);
+        assert_eq!(slow.try_iter().count(), BACKLOG);
+    }
+}

@@ -1,0 +1,228 @@
+//! Our view of the pinned maps. A freshly installed set and one that an earlier guard left are opened the
+//! same way, by their pins.
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use nix::sys::stat::{major, minor, stat};
+use rempart_bpf_common::{Config, Label, OwnKind, PROCFILES, PROCNAME_LEN, ProcFile, own_key};
+use std::{os::fd::AsFd, path::Path};
+
+/// Bytes of a unit's name in the `units` map, its NUL included.
+pub(crate) const UNIT_NAME_LEN: usize = 256;
+
+/// Names in the object, in the order of their use here.
+pub(crate) const NAMES: &[&str] = &[
+    "labels",
+    "leaders",
+    "marks",
+    "config",
+    "trusted_exes",
+    "procfiles",
+    "own",
+    "units",
+    "counters",
+    "lost",
+    "ring_deny",
+    "ring_observe",
+];
+
+/// Name of a map's pin.
+pub(crate) fn pin_name(map: &str) -> String {
+    format!("map_{map}")
+}
+
+/// What is wrong with the maps.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MapsError {
+    /// A map cannot be opened or used.
+    #[error("map {name}: {}", system_cause(.error))]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        error: MapError,
+    },
+    /// The config map does not have our layout.
+    #[error("the pinned maps have another layout than this guard; reboot to install this version's")]
+    Layout,
+    /// The pin folder cannot be looked at.
+    #[error("the pin folder cannot be read: {0}")]
+    Folder(#[from] nix::Error),
+    /// All unit ids are taken.
+    #[error("no room for another unit: 4096 names since boot; reboot")]
+    Units,
+}
+
+/// aya's errors name the call only; the operator needs the errno too.
+fn system_cause(error: &MapError) -> String {
+    match error {
+        MapError::SyscallError(call) => format!("{}: {}", call.call, call.io_error),
+        other => other.to_string(),
+    }
+}
+
+impl MapsError {
+    /// The kernel (most likely our own programs) did not let us.
+    pub(crate) fn is_denial(&self) -> bool {
+        let MapsError::Map {
+            error: MapError::SyscallError(call),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        matches!(call.io_error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+    }
+}
+
+fn on(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+    move |error| MapsError::Map { name, error }
+}
+
+/// The maps but for the rings.
+pub(crate) struct Maps {
+    /// Task storage: set by [`crate::raw::set_label`].
+    pub(crate) labels: MapData,
+    leaders: HashMap<MapData, u64, [u8; Label::SIZE]>,
+    config: Array<MapData, [u8; Config::SIZE]>,
+    trusted_exes: HashMap<MapData, [u8; 16], [u8; Label::SIZE]>,
+    procfiles: HashMap<MapData, [u8; PROCNAME_LEN], [u8; ProcFile::SIZE]>,
+    own: HashMap<MapData, u64, u32>,
+    units: HashMap<MapData, u64, [u8; UNIT_NAME_LEN]>,
+    lost: PerCpuArray<MapData, u64>,
+}
+
+/// The two rings, denials first.
+pub(crate) struct Rings {
+    /// Denials.
+    pub(crate) deny: RingBuf<MapData>,
+    /// All else.
+    pub(crate) observe: RingBuf<MapData>,
+}
+
+fn pinned(pins: &Path, name: &'static str) -> Result<MapData, MapsError> {
+    MapData::from_pin(pins.join(pin_name(name))).map_err(on(name))
+}
+
+impl Rings {
+    pub(crate) fn open(pins: &Path) -> Result<Self, MapsError> {
+        let ring = |name| {
+            let map = Map::RingBuf(pinned(pins, name)?);
+            RingBuf::try_from(map).map_err(on(name))
+        };
+        Ok(Rings {
+            deny: ring("ring_deny")?,
+            observe: ring("ring_observe")?,
+        })
+    }
+}
+
+impl Maps {
+    pub(crate) fn open(pins: &Path) -> Result<Self, MapsError> {
+        let hash = |name| pinned(pins, name).map(Map::HashMap);
+        Ok(Maps {
+            labels: pinned(pins, "labels")?,
+            leaders: HashMap::try_from(hash("leaders")?).map_err(on("leaders"))?,
+            config: Array::try_from(Map::Array(pinned(pins, "config")?)).map_err(|_| MapsError::Layout)?,
+            trusted_exes: HashMap::try_from(hash("trusted_exes")?).map_err(on("trusted_exes"))?,
+            procfiles: HashMap::try_from(hash("procfiles")?).map_err(on("procfiles"))?,
+            own: HashMap::try_from(hash("own")?).map_err(on("own"))?,
+            units: HashMap::try_from(hash("units")?).map_err(on("units"))?,
+            lost: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "lost")?)).map_err(on("lost"))?,
+        })
+    }
+
+    pub(crate) fn config(&self) -> Result<Config, MapsError> {
+        let bytes = self.config.get(&0, 0).map_err(on("config"))?;
+        Config::decode(&bytes).ok_or(MapsError::Layout)
+    }
+
+    pub(crate) fn set_config(&mut self, config: &Config) -> Result<(), MapsError> {
+        self.config.set(0, config.encode(), 0).map_err(on("config"))
+    }
+
+    /// Fills what the programs look up: procfs names, our own maps and programs, the pin folder.
+    pub(crate) fn fill(&mut self, pins: &Path, programs: &[u32]) -> Result<(), MapsError> {
+        for file in PROCFILES {
+            self.procfiles
+                .insert(file.key(), file.encode(), 0)
+                .map_err(on("procfiles"))?;
+        }
+        for name in NAMES {
+            let id = pinned(pins, name)?.info().map_err(on(name))?.id();
+            self.own.insert(own_key(OwnKind::Map, id), 1, 0).map_err(on("own"))?;
+        }
+        for id in programs {
+            self.own
+                .insert(own_key(OwnKind::Program, *id), 1, 0)
+                .map_err(on("own"))?;
+        }
+        let folder = stat(pins)?;
+        let mut config = Config::EMPTY;
+        // The kernel keeps devices as major << 20 | minor, stat(2) gives another packing.
+        config.pin_dev = (major(folder.st_dev) << 20) | minor(folder.st_dev);
+        config.pin_ino = folder.st_ino;
+        self.set_config(&config)
+    }
+
+    /// Id of a unit, a new one if it has none yet.
+    pub(crate) fn unit(&mut self, name: &str) -> Result<u64, MapsError> {
+        let mut wanted = [0u8; UNIT_NAME_LEN];
+        if name.len() >= UNIT_NAME_LEN {
+            return Err(MapsError::Units);
+        }
+        wanted[..name.len()].copy_from_slice(name.as_bytes());
+        for entry in self.units.iter() {
+            let (id, known) = entry.map_err(on("units"))?;
+            if known == wanted {
+                return Ok(id);
+            }
+        }
+        let mut config = self.config()?;
+        let id = config.next_unit;
+        self.units.insert(id, wanted, 0).map_err(|_| MapsError::Units)?;
+        config.next_unit += 1;
+        self.set_config(&config)?;
+        Ok(id)
+    }
+
+    /// Name of a unit id; empty for the machine, a number in words for one that has no name.
+    pub(crate) fn unit_name(&self, id: u64) -> String {
+        if id == 0 {
+            return String::new();
+        }
+        match self.units.get(&id, 0) {
+            Ok(bytes) => String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned(),
+            Err(_) => format!("unit {id}"),
+        }
+    }
+
+    /// Whether the table by address holds this unit: the programs have run and copied the label.
+    pub(crate) fn is_synced(&self, unit: u64) -> bool {
+        self.leaders
+            .iter()
+            .flatten()
+            .any(|(_, label)| Label::decode(&label).is_some_and(|l| l.unit == unit))
+    }
+
+    /// Forgets which executables get a label at exec, before they are learnt anew.
+    pub(crate) fn forget_executables(&mut self) {
+        let known: Vec<[u8; 16]> = self.trusted_exes.keys().flatten().collect();
+        for key in known {
+            // Only ENOENT can be the answer, and then it is gone.
+            let _ = self.trusted_exes.remove(&key);
+        }
+    }
+
+    /// Events that found no room, of both rings and all CPUs.
+    pub(crate) fn lost(&self) -> u64 {
+        (0..2)
+            .filter_map(|index| self.lost.get(&index, 0).ok())
+            .flat_map(|cpus| cpus.to_vec())
+            .sum()
+    }
+
+    /// Descriptor of the label map.
+    pub(crate) fn labels_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.labels.fd().as_fd()
+    }
+}

@@ -1,0 +1,20 @@
+//! /proc/PID/numa_maps, opened and read.
+
+use super::{common, Scope, Vector};
+use crate::{attempt::Attempt, target::Target};
+
+pub(super) const VECTOR: Vector = Vector {
+    name: "NUMA_MAPS_READ",
+    title: "/proc/PID/numa_maps, opened and read",
+    source: "proc_pid_numa_maps(5)",
+    hook: "file_open",
+    scope: Scope::Process,
+    recorded_as: "NUMA_MAPS_READ",
+    stopped: true,
+    note: "",
+    attempt,
+};
+
+fn attempt(target: &Target) -> Attempt {
+    common::read_file(&format!("/proc/{}/numa_maps", target.pid))
+}
