@@ -1,0 +1,250 @@
+//! HTTPS to one server of the owner's: HTTP/1.1 over TLS 1.3, trusted by one CA from a file and by no other.
+//!
+//! Must never use a proxy, follow a redirect, fall back to an older TLS, or read more than it was told to.
+//! RFC 8446 (TLS 1.3; section 7.5 for the exporter), RFC 9112.
+
+use std::{sync::Arc, time::Duration};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use rempart_attest::api::{EXPORTER_LABEL, EXPORTER_LEN, Refusal};
+use rempart_core::config::Origin;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use crate::error::one_line;
+
+/// Name resolution, TCP and TLS together.
+const CONNECT: Duration = Duration::from_secs(15);
+/// One request and its answer; appraisal takes milliseconds, slow links take seconds.
+const EXCHANGE: Duration = Duration::from_secs(60);
+/// Room for a question in JSON, in bytes: a result of 16 KiB and the names of 256 secrets at their longest.
+const MAX_QUESTION: usize = 192 * 1024;
+/// Longest answer, in bytes: a bundle of secrets at the Verifier's own maxima.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// Why a server could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpsError {
+    /// The CA file holds no certificate.
+    #[error("{file} holds no usable PEM certificate: {why}; put the owner's CA certificate there")]
+    OperatorCa {
+        /// Its path.
+        file: String,
+        /// One line.
+        why: String,
+    },
+    /// No connection, or it broke.
+    #[error("{server} cannot be reached: {why}; check the network, the server, and its CA in the configuration")]
+    Unreachable {
+        /// Its origin.
+        server: String,
+        /// One line.
+        why: String,
+    },
+    /// The server answered something that is not of the protocol.
+    #[error(
+        "{server} answered {path} with something that is no answer to it: {why}; bring both ends to the same release"
+    )]
+    ServerMalformed {
+        /// Its origin.
+        server: String,
+        /// The path asked.
+        path: &'static str,
+        /// One line.
+        why: String,
+    },
+    /// The server refused the request.
+    #[error("{server} refused {path} (HTTP {status}): {}", one_line(&refusal.error))]
+    Refused {
+        /// Its origin.
+        server: String,
+        /// The path asked.
+        path: &'static str,
+        /// 4xx or 5xx.
+        status: u16,
+        /// The line and the findings.
+        refusal: Box<Refusal>,
+    },
+}
+
+/// TLS 1.3 with aws-lc-rs, and one CA.
+#[derive(Clone)]
+pub struct Trust(pub(crate) Arc<ClientConfig>);
+
+impl Trust {
+    /// Trusts what the certificates in `pem` have signed; `file` is for the error only.
+    pub fn pinned(file: &str, pem: &[u8]) -> Result<Self, HttpsError> {
+        let wrong = |why: String| HttpsError::OperatorCa {
+            file: file.to_owned(),
+            why: one_line(&why),
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots
+                .add(certificate.map_err(|error| wrong(error.to_string()))?)
+                .map_err(|error| wrong(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(wrong("no certificate in it".into()));
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| wrong(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+/// One connection, and what both ends can derive from it.
+pub struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    server: String,
+    host: String,
+    exporter: [u8; EXPORTER_LEN],
+    driver: AbortHandle,
+}
+
+impl Connection {
+    /// Connects to `origin`.
+    pub async fn open(origin: &Origin, trust: &Trust) -> Result<Self, HttpsError> {
+        let server = origin.url();
+        let unreachable = |why: String| HttpsError::Unreachable {
+            server: server.clone(),
+            why: one_line(&why),
+        };
+        let name = ServerName::try_from(origin.host.clone()).map_err(|error| unreachable(error.to_string()))?;
+        let connect = async {
+            let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await?;
+            tcp.set_nodelay(true)?;
+            TlsConnector::from(trust.0.clone()).connect(name, tcp).await
+        };
+        let tls = match timeout(CONNECT, connect).await {
+            Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
+            Err(_) => return Err(unreachable(format!("no connection within {} s", CONNECT.as_secs()))),
+        };
+        let exporter = tls
+            .get_ref()
+            .1
+            .export_keying_material([0; EXPORTER_LEN], EXPORTER_LABEL, None)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(tls))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        // Its error also comes out of the request that was waiting, so nothing is lost by dropping it here.
+        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+        let host = format!("{}:{}", origin.host, origin.port);
+        Ok(Self {
+            sender,
+            server,
+            host,
+            exporter,
+            driver,
+        })
+    }
+
+    /// The connection's exported keying material (label [`EXPORTER_LABEL`], no context).
+    pub fn exporter(&self) -> &[u8; EXPORTER_LEN] {
+        &self.exporter
+    }
+
+    /// Posts `message` as JSON.
+    pub async fn post<A: DeserializeOwned>(
+        &mut self,
+        path: &'static str,
+        message: &impl Serialize,
+    ) -> Result<A, HttpsError> {
+        // Reserved at once: a growing buffer would leave copies of a token behind.
+        let mut body = Vec::with_capacity(MAX_QUESTION);
+        let written = serde_json::to_writer(&mut body, message);
+        // Taken over before anything can fail, so that it is wiped in any case.
+        let body = Zeroizing::new(body);
+        written.map_err(|error| self.malformed(path, &error.to_string()))?;
+        self.send(path, "application/json", body).await
+    }
+
+    /// Posts `body` as it is.
+    pub async fn post_as<A: DeserializeOwned>(
+        &mut self,
+        path: &'static str,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<A, HttpsError> {
+        self.send(path, content_type, Zeroizing::new(body)).await
+    }
+
+    async fn send<A: DeserializeOwned>(
+        &mut self,
+        path: &'static str,
+        content_type: &'static str,
+        body: Zeroizing<Vec<u8>>,
+    ) -> Result<A, HttpsError> {
+        let request = Request::post(path)
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Full::new(Bytes::from_owner(body)))
+            .map_err(|error| self.malformed(path, &error.to_string()))?;
+        let unreachable = |why: String| HttpsError::Unreachable {
+            server: self.server.clone(),
+            why: one_line(&why),
+        };
+        let sent = self.sender.send_request(request);
+        let exchange = async {
+            let response = sent.await.map_err(|error| unreachable(error.to_string()))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            Ok::<_, HttpsError>((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))
+        };
+        let (status, answer) = timeout(EXCHANGE, exchange)
+            .await
+            .map_err(|_| unreachable(format!("no answer within {} s", EXCHANGE.as_secs())))??;
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&answer).map_err(|error| self.malformed(path, &error.to_string()));
+        }
+        let refusal = serde_json::from_slice(&answer).unwrap_or_else(|_| Refusal {
+            error: "the server gave no reason".into(),
+            findings: Vec::new(),
+        });
+        Err(HttpsError::Refused {
+            server: self.server.clone(),
+            path,
+            status: status.as_u16(),
+            refusal: Box::new(refusal),
+        })
+    }
+
+    fn malformed(&self, path: &'static str, why: &str) -> HttpsError {
+        HttpsError::ServerMalformed {
+            server: self.server.clone(),
+            path,
+            why: one_line(why),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_certificate_trusts_nobody_and_is_an_error() {
+        assert!(matches!(Trust::pinned("/x", b""), Err(HttpsError::OperatorCa { .. })));
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(
+            Trust::pinned("/x", broken),
+            Err(HttpsError::OperatorCa { .. })
+        ));
+    }
+}

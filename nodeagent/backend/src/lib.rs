@@ -1,0 +1,54 @@
+//! Where secrets come from: one file for each kind of owner's server, behind one small trait.
+//!
+//! To add a kind: a new file with a type that implements [`Backend`], and one arm where the daemon builds it from
+//! its settings. A backend must never hand out a secret of which the server has not just said yes, must never log a
+//! value or a token, and must never take another server's word for it (one pinned CA, no proxy, no redirect).
+
+#![forbid(unsafe_code)]
+
+/// What can go wrong between agent and vault.
+mod error;
+/// What the Verifier granted, as relying parties need it.
+mod grant;
+/// HTTPS to one server of the owner's, trusted by one CA.
+pub mod https;
+/// OpenBao and HashiCorp Vault.
+mod openbao;
+/// The Verifier's own store.
+mod verifier;
+
+pub use error::BackendError;
+pub use grant::{Grant, GrantError};
+pub use openbao::OpenBao;
+pub use verifier::VerifierStore;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use rempart_core::reference::Reference;
+use rempart_secret::SecretBytes;
+
+/// A future that may move between threads.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Gives an Attestation Result that is good for long enough to be used now; attests again if need be.
+pub trait GrantSource: Send + Sync {
+    /// The result, or why there is none: one line.
+    fn fresh(&self) -> Later<'_, Result<Arc<Grant>, String>>;
+}
+
+/// One place where secrets are kept.
+pub trait Backend: Send + Sync {
+    /// The values of `wanted`, in that order, read under `role`.
+    fn fetch<'a>(
+        &'a self,
+        role: &'a str,
+        wanted: &'a [Reference],
+        grants: &'a dyn GrantSource,
+    ) -> Later<'a, Result<Vec<SecretBytes>, BackendError>>;
+
+    /// Gives up whatever is held for roles that are not in `roles` any more.
+    fn keep_only<'a>(&'a self, roles: &'a [String]) -> Later<'a, ()>;
+
+    /// Gives up everything: tokens are revoked at the server, and forgotten even when it cannot be reached.
+    fn forget(&self) -> Later<'_, ()>;
+}

@@ -1,0 +1,44 @@
+//! org.rempart.NodeAgent1, as its client sees it.
+
+use zbus::{Connection, proxy::CacheProperties};
+
+use crate::failure::Failure;
+
+/// The agent's object.
+#[zbus::proxy(
+    interface = "org.rempart.NodeAgent1",
+    default_service = "org.rempart.NodeAgent1",
+    default_path = "/org/rempart/NodeAgent1"
+)]
+pub trait Agent {
+    /// "booting", "attesting", "unlocked" or "locked".
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    /// One line.
+    #[zbus(property)]
+    fn reason(&self) -> zbus::Result<String>;
+    /// Only an operator ends the lock.
+    #[zbus(property)]
+    fn latched(&self) -> zbus::Result<bool>;
+    /// Attests now.
+    fn attest(&self) -> zbus::Result<String>;
+    /// Everything, as JSON.
+    fn status(&self) -> zbus::Result<String>;
+    /// The last lines of the audit log.
+    fn events(&self, max: u32) -> zbus::Result<Vec<String>>;
+    /// The state changed.
+    #[zbus(signal, name = "StateChanged")]
+    fn state_told(&self, state: String, reason: String) -> zbus::Result<()>;
+}
+
+/// The agent on the system bus, or on the bus at `address`.
+pub async fn connect(address: Option<&str>) -> Result<AgentProxy<'static>, Failure> {
+    let bus = match address {
+        Some(address) => zbus::connection::Builder::address(address)?.build().await?,
+        None => Connection::system().await?,
+    };
+    Ok(AgentProxy::builder(&bus)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?)
+}

@@ -1,0 +1,139 @@
+//! Command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::{agent, doctor, failure::Failure, policy, talk};
+
+/// Node agent for confidential machines: state, attestation, events, and health.
+#[derive(Debug, Parser)]
+#[command(name = "rempart", version, about, arg_required_else_help = true)]
+struct Arguments {
+    /// D-Bus address instead of the system bus.
+    #[arg(long, hide = true, global = true)]
+    bus: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What state the node is in, and what is protected.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Attest now; the only way out of a refusal.
+    Attest,
+    /// Wait until the node is unlocked (exit 0) or refused (exit 77); a lapse or an absent Verifier is waited out.
+    Gate,
+    /// What was released, refused and attempted.
+    Events {
+        /// As JSON lines, each as it stands in the audit log.
+        #[arg(long)]
+        json: bool,
+        /// How many, counted from the end.
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        number: u32,
+    },
+    /// Reference values for the Verifier.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// What this machine lacks, and what to do about it.
+    Doctor {
+        /// As one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Completion script for a shell, on standard output.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Predict the measurements of UKI files, as a policy on standard output, ready to be signed.
+    Predict(Predict),
+}
+
+/// What `policy predict` is told.
+#[derive(Debug, clap::Args)]
+pub struct Predict {
+    /// Unified kernel images.
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Whether the machines boot with Secure Boot on; only "off" can be predicted.
+    #[arg(long, value_enum, default_value_t = SecureBootSwitch::Off)]
+    pub secure_boot: SecureBootSwitch,
+    /// Name of the policy, and of its image when there is only one.
+    #[arg(long, default_value = "predicted")]
+    pub name: String,
+    /// Counter of the policy; the Verifier refuses one below the highest it has accepted.
+    #[arg(long, default_value_t = 1)]
+    pub counter: u64,
+    /// Refuse nodes whose guard does not enforce.
+    #[arg(long)]
+    pub require_guard: bool,
+    /// Accept a risk by its name; it is recorded in the policy.
+    #[arg(long, value_name = "RISK")]
+    pub accept: Vec<String>,
+}
+
+/// State of Secure Boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SecureBootSwitch {
+    /// No keys enrolled.
+    Off,
+}
+
+/// Reads the command line and does what it says. Bad usage ends the process with EX_USAGE.
+pub fn run() -> Result<ExitCode, Failure> {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| {
+        // Help and version are no errors and go to standard output.
+        let code = if error.use_stderr() {
+            rempart_api::exit::USAGE
+        } else {
+            0
+        };
+        let _ = error.print();
+        std::process::exit(i32::from(code));
+    });
+    let bus = arguments.bus.as_deref();
+    match arguments.command {
+        Command::Status { json } => block(async { talk::status(&agent::connect(bus).await?, json).await }),
+        Command::Attest => block(async { talk::attest(&agent::connect(bus).await?).await }),
+        Command::Gate => block(async { talk::gate(&agent::connect(bus).await?).await }),
+        Command::Events { json, number } => {
+            block(async { talk::events(&agent::connect(bus).await?, json, number).await })
+        }
+        Command::Policy(PolicyCommand::Predict(predict)) => policy::predict(&predict),
+        Command::Doctor { json } => block(doctor::run(bus, json)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn block(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Machine(format!("no run time: {error}")))?
+        .block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a command failed: one line on standard error, and a code of sysexits.h.
+
+use std::process::ExitCode;
+
+use rempart_api::exit;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The agent is not on the bus.
+    #[error("the agent does not answer ({0}); check: systemctl status rempartd")]
+    AgentAway(zbus::Error),
+    /// The bus or the agent's policy refuses this user.
+    #[error("not allowed ({0}); run this as root")]
+    NotAllowed(zbus::Error),
+    /// The agent answered something else than its protocol says.
+    #[error("the agent's answer is not understood ({0}); bring rempart and rempartd to the same release")]
+    AgentMalformed(serde_json::Error),
+    /// The node is refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The Verifier could not be asked.
+    #[error("{0}")]
+    NotAsked(String),
+    /// A file cannot be used.
+    #[error("{path}: {why}")]
+    Input {
+        /// Which.
+        path: String,
+        /// One line.
+        why: String,
+    },
+    /// A defect of the machine or of this program.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl Failure {
+    /// Prints the line and gives the code.
+    pub fn report(&self) -> ExitCode {
+        // Servers' and programs' words may be in it.
+        eprintln!("rempart: {}", crate::talk::one_line(&self.to_string()));
+        ExitCode::from(match self {
+            Self::AgentAway(_) | Self::NotAsked(_) => exit::UNAVAILABLE,
+            Self::NotAllowed(_) | Self::Refused(_) => exit::REFUSED,
+            Self::AgentMalformed(_) => exit::PROTOCOL,
+            Self::Input { .. } => exit::DATA,
+            Self::Machine(_) => exit::OS,
+        })
+    }
+}
+
+impl From<zbus::Error> for Failure {
+    fn from(error: zbus::Error) -> Self {
+        match &error {
+            zbus::Error::MethodError(name, _, _) if *name == "org.freedesktop.DBus.Error.AccessDenied" => {
+                Self::NotAllowed(error)
+            }
+            _ => Self::AgentAway(error),
+        }
+    }
+}

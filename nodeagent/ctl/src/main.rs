@@ -1,0 +1,23 @@
+//! rempart: the command line of the node agent.
+
+#![forbid(unsafe_code)]
+
+/// The agent, as its client sees it on the bus.
+mod agent;
+/// Command line.
+mod arguments;
+/// `rempart doctor`.
+mod doctor;
+/// Exit codes and the one line that goes with each.
+mod failure;
+/// `rempart policy`.
+mod policy;
+/// `rempart status`, `attest`, `gate` and `events`.
+mod talk;
+
+fn main() -> std::process::ExitCode {
+    match arguments::run() {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

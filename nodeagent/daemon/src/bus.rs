@@ -1,0 +1,129 @@
+//! org.rempart.NodeAgent1 on the system bus. Who may call what is the bus's own policy
+//! (/usr/share/dbus-1/system.d/org.rempart.NodeAgent1.conf).
+//!
+//! Must never carry a secret.
+
+use std::sync::Arc;
+
+use rempart_api::bus::PATH;
+use rempart_core::config::Degraded;
+use serde_json::json;
+use zbus::{Connection, interface, object_server::SignalEmitter};
+
+use crate::{audit::Audit, guard::Guard, node::Node, release::Units};
+
+/// Most events handed out in one call.
+const MAX_EVENTS: u32 = 1000;
+
+/// The object at [`PATH`].
+pub struct Agent {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its name.
+    pub name: String,
+    /// Its log.
+    pub audit: Arc<Audit>,
+    /// Its guard.
+    pub guard: Guard,
+    /// The opted-in units.
+    pub units: Arc<Units>,
+    /// What a kernel that does not enforce means.
+    pub degraded: Degraded,
+}
+
+#[interface(name = "org.rempart.NodeAgent1")]
+impl Agent {
+    /// "booting", "attesting", "unlocked" or "locked".
+    #[zbus(property)]
+    async fn state(&self) -> String {
+        self.node.view().borrow().state.word().to_owned()
+    }
+
+    /// One line, may be empty.
+    #[zbus(property)]
+    async fn reason(&self) -> String {
+        self.node.view().borrow().reason.clone()
+    }
+
+    /// Microseconds since 1970; 0 when not unlocked.
+    #[zbus(property)]
+    async fn unlocked_until(&self) -> u64 {
+        self.node.view().borrow().until_us
+    }
+
+    /// Whether only an operator's Attest() ends the lock; false when not locked.
+    #[zbus(property)]
+    async fn latched(&self) -> bool {
+        self.node.view().borrow().latched
+    }
+
+    /// The node's name.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn node(&self) -> String {
+        self.name.clone()
+    }
+
+    /// What the guard enforces now, as JSON.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn protection(&self) -> String {
+        json!(self.guard.status_or_nothing().await).to_string()
+    }
+
+    /// Attests now; clears a latched refusal if the Verifier is content. Gives the outcome in one line.
+    async fn attest(&self) -> String {
+        self.node.attest_for_operator().await
+    }
+
+    /// Everything at once, as JSON.
+    async fn status(&self) -> String {
+        let view = self.node.view().borrow().clone();
+        json!({
+            "v": rempart_api::PROTOCOL_VERSION,
+            "node": self.name,
+            "state": view.state.word(),
+            "reason": view.reason,
+            "latched": view.latched,
+            "unlocked_until_us": view.until_us,
+            "roles": self.node.roles(),
+            "degraded": match self.degraded { Degraded::Allow => "allow", Degraded::Refuse => "refuse" },
+            "guard": self.guard.status_or_nothing().await,
+            "units": self.units.served(),
+            "audit_head": hex::encode(self.audit.head()),
+        })
+        .to_string()
+    }
+
+    /// The last lines of the audit log, oldest first.
+    async fn events(&self, max: u32) -> Vec<String> {
+        self.audit.recent(max.min(MAX_EVENTS) as usize)
+    }
+
+    /// The state or its reason changed.
+    #[zbus(signal, name = "StateChanged")]
+    async fn tell_state(emitter: &SignalEmitter<'_>, state: &str, reason: &str) -> zbus::Result<()>;
+}
+
+/// Tells the bus about every change. Returns when the bus is gone.
+pub async fn announce(bus: Connection, node: Arc<Node>) -> zbus::Result<()> {
+    let agent = bus.object_server().interface::<_, Agent>(PATH).await?;
+    let mut views = node.view();
+    // What happened before this subscription is told as well.
+    views.mark_changed();
+    while views.changed().await.is_ok() {
+        let view = views.borrow_and_update().clone();
+        let emitter = agent.signal_emitter();
+        Agent::tell_state(emitter, view.state.word(), &view.reason).await?;
+        let object = agent.get().await;
+        object.properties_changed(emitter).await?;
+    }
+    Ok(())
+}
+
+impl Agent {
+    async fn properties_changed(&self, emitter: &SignalEmitter<'_>) -> zbus::Result<()> {
+        self.state_changed(emitter).await?;
+        self.reason_changed(emitter).await?;
+        self.latched_changed(emitter).await?;
+        self.unlocked_until_changed(emitter).await
+    }
+}

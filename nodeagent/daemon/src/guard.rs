@@ -1,0 +1,170 @@
+//! rempart-guard, as its client sees it: one connection a request, a stream of its own for events.
+//!
+//! Must never take silence for protection: an unreachable guard is "not enforcing".
+
+use std::{
+    io::IoSlice,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use rempart_api::{
+    PROTOCOL_VERSION as V,
+    guard::{Event, Mode, Outcome, Request, Status},
+    line::{self, LineError, MAX_LINE},
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest},
+    net::UnixStream,
+    time::timeout,
+};
+
+/// One request; loading and attaching all programs takes less, even under emulation.
+const EXCHANGE: Duration = Duration::from_secs(20);
+
+/// Why the guard did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// It is not there.
+    #[error("rempart-guard is not reachable at {path}: {why}; check: systemctl status rempart-guard")]
+    Unreachable {
+        /// Its socket.
+        path: String,
+        /// What the kernel says.
+        why: std::io::Error,
+    },
+    /// It does not speak the protocol.
+    #[error("rempart-guard: {0}; bring agent and guard to the same release")]
+    GuardMalformed(#[from] LineError),
+    /// It takes too long.
+    #[error("rempart-guard did not answer within {} s; check: systemctl status rempart-guard", EXCHANGE.as_secs())]
+    Slow,
+    /// It refused.
+    #[error("rempart-guard refused: {0}")]
+    Refused(String),
+}
+
+/// The guard at its socket.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    path: PathBuf,
+}
+
+impl Guard {
+    /// The guard that listens at `path`. Nothing is opened yet.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// What is in force.
+    pub async fn status(&self) -> Result<Status, GuardError> {
+        self.exchange(&Request::Status { v: V }, None).await
+    }
+
+    /// What is in force, with "nothing" for a guard that does not answer.
+    pub async fn status_or_nothing(&self) -> Status {
+        self.status().await.unwrap_or_else(|error| Status {
+            v: V,
+            enforcing: false,
+            why: Some(error.to_string()),
+            ..Status::default()
+        })
+    }
+
+    /// Labels the task of `pidfd` and all it will start as `unit`.
+    pub async fn protect(
+        &self,
+        unit: &str,
+        mode: Mode,
+        allow_degraded: bool,
+        pidfd: BorrowedFd<'_>,
+    ) -> Result<(), GuardError> {
+        let request = Request::Protect {
+            v: V,
+            unit: unit.to_owned(),
+            mode,
+            allow_degraded,
+        };
+        done(self.exchange(&request, Some(pidfd)).await?)
+    }
+
+    /// Denies machine-wide vectors from now on.
+    pub async fn arm(&self) -> Result<(), GuardError> {
+        done(self.exchange(&Request::Arm { v: V }, None).await?)
+    }
+
+    /// Calls `each` for every event until the stream ends.
+    pub async fn events(&self, mut each: impl FnMut(Event)) -> Result<(), GuardError> {
+        let mut stream = self.connect().await?;
+        send(&mut stream, &line::encode(&Request::Events { v: V })?, None).await?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            each(line::decode(&read_line(&mut reader).await?)?);
+        }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, GuardError> {
+        UnixStream::connect(&self.path)
+            .await
+            .map_err(|why| GuardError::Unreachable {
+                path: self.path.display().to_string(),
+                why,
+            })
+    }
+
+    async fn exchange<A: DeserializeOwned>(
+        &self,
+        request: &Request,
+        pidfd: Option<BorrowedFd<'_>>,
+    ) -> Result<A, GuardError> {
+        let exchange = async {
+            let mut stream = self.connect().await?;
+            send(&mut stream, &line::encode(request)?, pidfd).await?;
+            let answer = read_line(&mut BufReader::new(stream)).await?;
+            Ok(line::decode(&answer)?)
+        };
+        timeout(EXCHANGE, exchange).await.map_err(|_| GuardError::Slow)?
+    }
+}
+
+fn done(outcome: Outcome) -> Result<(), GuardError> {
+    match outcome {
+        Outcome::Done { ok: true, .. } => Ok(()),
+        Outcome::Done { ok: false, .. } => Err(GuardError::Refused("it gave no reason".into())),
+        Outcome::Refused { refused, .. } => Err(GuardError::Refused(refused)),
+    }
+}
+
+/// Writes `line`, and `descriptor` with its first byte.
+pub async fn send(stream: &mut UnixStream, line: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), LineError> {
+    let mut sent = 0;
+    while sent < line.len() {
+        let raw = descriptor.filter(|_| sent == 0).map(|fd| [fd.as_raw_fd()]);
+        let control: Vec<ControlMessage<'_>> = raw.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
+        sent += stream
+            .async_io(Interest::WRITABLE, || {
+                let parts = [IoSlice::new(&line[sent..])];
+                let raw = stream.as_fd().as_raw_fd();
+                Ok(sendmsg::<()>(raw, &parts, &control, MsgFlags::MSG_NOSIGNAL, None)?)
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// One line without its line feed, of at most [`MAX_LINE`] bytes.
+pub async fn read_line(reader: &mut BufReader<UnixStream>) -> Result<Vec<u8>, LineError> {
+    let mut line = Vec::new();
+    let read = (&mut *reader)
+        .take(MAX_LINE as u64)
+        .read_until(b'\n', &mut line)
+        .await?;
+    match line.pop() {
+        Some(b'\n') => Ok(line),
+        _ if read == MAX_LINE => Err(LineError::PeerLineTooLong),
+        _ => Err(LineError::PeerClosed),
+    }
+}

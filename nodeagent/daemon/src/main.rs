@@ -1,0 +1,34 @@
+//! rempartd: the node agent. Proves the machine to the owner's Verifier, and releases secrets to the units they belong to.
+
+#![forbid(unsafe_code)]
+
+/// Challenge, Evidence, result.
+mod attest;
+/// The audit log's file.
+mod audit;
+/// org.rempart.NodeAgent1 on the system bus.
+mod bus;
+/// Clocks and the boot.
+mod clock;
+/// rempart-guard, as its client sees it.
+mod guard;
+/// Log lines for the journal.
+mod log;
+/// The state machine, driven.
+mod node;
+/// Secrets for a unit, over the agent socket.
+mod release;
+/// All parts put together.
+mod run;
+/// Command line and configuration, judged before anything is opened.
+mod setup;
+/// systemd as seen from a service.
+mod systemd;
+
+fn main() -> std::process::ExitCode {
+    log::start();
+    match setup::Setup::load() {
+        Ok(setup) => run::run(setup),
+        Err(error) => run::misconfigured(&error),
+    }
+}

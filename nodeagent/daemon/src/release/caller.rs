@@ -1,0 +1,192 @@
+//! Who asks: the kernel gives a pidfd of the peer (SO_PEERPIDFD, Linux 6.5), systemd gives the unit of that process.
+//!
+//! A pid in text names whoever has the number now; the pidfd names the peer and nobody else, so every answer about the
+//! number is followed by a look whether the pidfd still has it.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
+use tokio::net::UnixStream;
+use zbus::{Connection, zvariant::OwnedObjectPath};
+
+use super::{Refusal, units::Files};
+use crate::systemd::manager::{self, Exec, ManagerProxy};
+
+/// The process at the other end.
+pub struct Peer {
+    /// Names it and nobody else.
+    pub pidfd: OwnedFd,
+    /// Its number while it lives.
+    pub pid: u32,
+}
+
+/// The unit that the peer was started for.
+pub struct Caller {
+    /// Full name.
+    pub unit: String,
+    /// This start of it, 32 hexadecimal digits.
+    pub invocation: String,
+    /// Which of its `ExecStart=` commands the peer is, from 0.
+    pub command: usize,
+    /// How it is defined.
+    pub files: Files,
+}
+
+impl Peer {
+    /// The process that connected `stream`.
+    pub fn of(stream: &UnixStream) -> Result<Self, Refusal> {
+        let pidfd = getsockopt(stream, PeerPidfd).map_err(|error| match error {
+            nix::Error::ESRCH | nix::Error::EINVAL => Refusal::CallerGone,
+            other => Refusal::KernelCannotTell(other.into()),
+        })?;
+        let pid = number(&pidfd).ok_or(Refusal::CallerGone)?;
+        Ok(Self { pidfd, pid })
+    }
+
+    fn still_there(&self) -> Result<(), Refusal> {
+        if number(&self.pidfd) == Some(self.pid) {
+            Ok(())
+        } else {
+            Err(Refusal::CallerGone)
+        }
+    }
+
+    /// The peer's unit, when systemd itself started the peer for it, through `wrap`.
+    ///
+    /// Neither MainPID nor ControlPID proves that: root can set the one by sd_notify(3), and the other is the process of
+    /// `ExecStartPre=`, `ExecReload=` and the like too. The pid that systemd notes with each command when it forks for
+    /// it (systemd.exec's `ExecStart` property) nobody else can set.
+    pub async fn caller(&self, bus: &Connection, wrap: &Path) -> Result<Caller, Refusal> {
+        let no_unit = |error: zbus::Error| Refusal::CallerNoUnit {
+            pid: self.pid,
+            why: error.to_string(),
+        };
+        let (path, invocation) = self.unit_path(bus).await?;
+        let (unit, service) = manager::properties(bus, path).await.map_err(no_unit)?;
+        let name: String = manager::property(&unit, "Id").map_err(no_unit)?;
+        if !plain(&name) {
+            return Err(Refusal::CallerNoUnit {
+                pid: self.pid,
+                why: format!("its unit is {name}"),
+            });
+        }
+        let commands: Vec<Exec> = manager::property(&service, "ExecStart").map_err(no_unit)?;
+        let wrapped = !commands.is_empty() && commands.iter().all(|command| Path::new(&command.0) == wrap);
+        if !wrapped || self.program(wrap) == Program::Other {
+            return Err(Refusal::CallerNotWrapper {
+                pid: self.pid,
+                unit: name,
+                wrap: wrap.display().to_string(),
+            });
+        }
+        let Some(command) = commands.iter().position(|command| runs_as(command, self.pid)) else {
+            return Err(Refusal::CallerNotStarted {
+                pid: self.pid,
+                unit: name,
+            });
+        };
+        let now: Vec<u8> = manager::property(&unit, "InvocationID").map_err(no_unit)?;
+        let caller = Caller {
+            unit: name,
+            invocation: hex::encode(&now),
+            command,
+            files: Files::of(&unit, &service).map_err(no_unit)?,
+        };
+        self.still_there()?;
+        if now.len() != 16 || invocation.is_some_and(|asked| asked != now) {
+            return Err(Refusal::CallerGone);
+        }
+        Ok(caller)
+    }
+
+    /// The unit's object, with its invocation id where systemd gives both at once (253).
+    async fn unit_path(&self, bus: &Connection) -> Result<(OwnedObjectPath, Option<Vec<u8>>), Refusal> {
+        let no_unit = |error: zbus::Error| Refusal::CallerNoUnit {
+            pid: self.pid,
+            why: error.to_string(),
+        };
+        let manager = ManagerProxy::new(bus).await.map_err(no_unit)?;
+        match manager.unit_by_pidfd(self.pidfd.as_fd().into()).await {
+            Ok((path, _, invocation)) => Ok((path, Some(invocation))),
+            Err(zbus::Error::MethodError(name, _, _)) if name == "org.freedesktop.DBus.Error.UnknownMethod" => {
+                let path = manager.unit_by_pid(self.pid).await.map_err(no_unit)?;
+                self.still_there()?;
+                Ok((path, None))
+            }
+            Err(error) => Err(no_unit(error)),
+        }
+    }
+
+    /// Which program the peer runs, as far as the kernel lets us see: for a process of another user it takes
+    /// CAP_SYS_PTRACE, which the agent must not have (with ProtectProc= the whole folder is hidden). Then what systemd
+    /// says it started, which was judged before, has to do.
+    fn program(&self, wrap: &Path) -> Program {
+        let seen = std::fs::metadata(format!("/proc/{}/exe", self.pid));
+        match (seen, std::fs::metadata(wrap)) {
+            (Ok(seen), Ok(wrap)) if (seen.dev(), seen.ino()) == (wrap.dev(), wrap.ino()) => Program::Wrapper,
+            (Err(_), Ok(_)) => Program::Hidden,
+            _ => Program::Other,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Program {
+    Wrapper,
+    Other,
+    Hidden,
+}
+
+/// The pid behind a pidfd; `None` once it has ended (pidfd_open(2), fdinfo).
+fn number(pidfd: &OwnedFd) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    pid.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// Whether systemd started `pid` for this command, and has not seen it end: fields 5 and 6 are its end by two clocks.
+fn runs_as(command: &Exec, pid: u32) -> bool {
+    command.7 == pid && command.5 == 0 && command.6 == 0
+}
+
+/// A service's name as systemd allows it (systemd.unit(5)): it becomes a folder's name.
+fn plain(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    name.len() <= 255 && name.ends_with(".service") && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_peer_of_a_pair_is_this_process_and_its_program_is_this_test() {
+        let (one, _other) = UnixStream::pair().expect("pair");
+        let peer = Peer::of(&one).expect("SO_PEERPIDFD");
+        assert_eq!(peer.pid, std::process::id());
+        peer.still_there().expect("alive");
+        let own = std::env::current_exe().expect("own path");
+        assert_eq!(peer.program(&own), Program::Wrapper);
+        assert_eq!(peer.program(Path::new("/bin/true")), Program::Other);
+        assert_eq!(peer.program(Path::new("/nonexistent")), Program::Other);
+    }
+
+    #[test]
+    fn a_command_that_ended_or_was_never_started_runs_as_nobody() {
+        let exec = |ended: u64, pid| (String::new(), Vec::new(), false, 1, 1, ended, ended, pid, 0, 0);
+        assert!(runs_as(&exec(0, 7), 7));
+        assert!(!runs_as(&exec(0, 8), 7) && !runs_as(&exec(9, 7), 7) && !runs_as(&exec(0, 0), 7));
+    }
+
+    #[test]
+    fn a_name_that_could_climb_out_of_its_folder_is_no_unit() {
+        assert!(plain("billing@eu-1.service"));
+        for name in ["../x.service", ".service", "a/b.service", "a.socket", "", "a b.service"] {
+            assert!(!plain(name), "{name}");
+        }
+    }
+}

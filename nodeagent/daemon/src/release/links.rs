@@ -1,0 +1,60 @@
+//! Links for file deliveries: `/run/rempart/units/UNIT/NAME` → `/proc/self/fd/N`, which opens to the reader's own
+//! descriptor. The link is the same for everybody and holds nothing.
+
+use std::{fs, io::ErrorKind, os::unix::fs::symlink, path::Path};
+
+use rempart_api::agent::{Deliver, FILE_FD_BASE, Item};
+
+use super::Refusal;
+
+/// Makes the link of each item that is delivered as a file, and writes its path into the item.
+pub fn make(folder: &Path, unit: &str, items: &mut [Item]) -> Result<(), Refusal> {
+    let folder = folder.join(unit);
+    for (index, item) in items
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, item)| item.deliver == Deliver::File)
+    {
+        let link = folder.join(&item.name);
+        let target = format!("/proc/self/fd/{}", FILE_FD_BASE as usize + index);
+        let made = fs::create_dir_all(&folder).and_then(|()| match fs::read_link(&link) {
+            Ok(old) if old == Path::new(&target) => Ok(()),
+            Ok(_) => fs::remove_file(&link).and_then(|()| symlink(&target, &link)),
+            Err(error) if error.kind() == ErrorKind::NotFound => symlink(&target, &link),
+            Err(error) => Err(error),
+        });
+        made.map_err(|error| Refusal::Link {
+            path: link.display().to_string(),
+            why: error.to_string(),
+        })?;
+        item.path = Some(link.display().to_string());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_made_once_and_corrected_when_the_order_changed() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let item = |name: &str, deliver| Item {
+            name: name.into(),
+            deliver,
+            offset: 0,
+            len: 0,
+            path: None,
+        };
+        let mut items = vec![item("a", Deliver::Env), item("tls.key", Deliver::File)];
+        make(folder.path(), "web.service", &mut items).expect("made");
+        make(folder.path(), "web.service", &mut items).expect("made again");
+        let link = folder.path().join("web.service/tls.key");
+        assert_eq!(items[1].path.as_deref(), link.to_str());
+        assert_eq!(items[0].path, None);
+        assert_eq!(fs::read_link(&link).expect("link"), Path::new("/proc/self/fd/201"));
+        let mut first = vec![item("tls.key", Deliver::File)];
+        make(folder.path(), "web.service", &mut first).expect("corrected");
+        assert_eq!(fs::read_link(&link).expect("link"), Path::new("/proc/self/fd/200"));
+    }
+}

@@ -1,0 +1,316 @@
+//! The socket and its conversations: one request a connection, each with its own time limit.
+
+use std::{
+    collections::HashMap,
+    os::fd::AsFd,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rempart_api::{
+    PROTOCOL_VERSION as V,
+    agent::{Reply, Request},
+    line::{self, LineError},
+};
+use rempart_backend::Backend;
+use rempart_core::{audit::What, config::Degraded, reference::Reference, unitfile::OptIn};
+use tokio::{
+    io::BufReader,
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use zbus::Connection;
+
+use super::{
+    Refusal, Units,
+    caller::{Caller, Peer},
+    layout::{Layout, lay_out},
+    links,
+};
+use crate::{
+    audit::Audit,
+    guard::{self, Guard},
+    node::{Node, Results},
+};
+
+/// Time for a caller to say what it wants; the wrapper says it at once.
+const ASK: Duration = Duration::from_secs(10);
+/// Time for systemd to say who the caller is.
+const SYSTEMD: Duration = Duration::from_secs(10);
+/// Time for Verifier, vault and guard together. With the two above it stays under the wrapper's own 60 s, so that the
+/// wrapper gets a reason and not silence.
+const RELEASE: Duration = Duration::from_secs(35);
+/// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
+const MAX_CONVERSATIONS: usize = 256;
+const MAX_OF_USER: usize = 32;
+/// Conversations of root at a time: most units start as root, and boot starts some dozens at once.
+const MAX_OF_ROOT: usize = 128;
+
+/// What releases need.
+pub struct Releases {
+    /// Bus of systemd.
+    pub bus: Connection,
+    /// The node.
+    pub node: Arc<Node>,
+    /// The vault.
+    pub backend: Arc<dyn Backend>,
+    /// The guard.
+    pub guard: Guard,
+    /// The log.
+    pub audit: Arc<Audit>,
+    /// The units.
+    pub units: Arc<Units>,
+    /// What a kernel that does not enforce means.
+    pub degraded: Degraded,
+    /// The wrapper.
+    pub wrap: PathBuf,
+    /// Folder of links.
+    pub links: PathBuf,
+}
+
+/// Listens at `path`, for everybody: callers are judged by the kernel's word, not by a file mode.
+pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Serves for ever.
+pub async fn serve(listener: UnixListener, releases: Arc<Releases>) {
+    let places = Arc::new(Semaphore::new(MAX_CONVERSATIONS));
+    let users = Users::default();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let turn = match stream.peer_cred() {
+                    Ok(peer) => users
+                        .enter(peer.uid())
+                        .ok_or(Refusal::CallerTooMany { uid: peer.uid() }),
+                    Err(error) => Err(Refusal::KernelCannotTell(error)),
+                };
+                let releases = releases.clone();
+                tokio::spawn(async move {
+                    match turn {
+                        Ok(_turn) => releases.converse(stream).await,
+                        Err(refusal) => releases.refuse(stream, "an unknown process".to_owned(), &refusal).await,
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::error!("agent socket: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Conversations of each user.
+#[derive(Clone, Default)]
+struct Users(Arc<Mutex<HashMap<u32, usize>>>);
+
+impl Users {
+    /// One more of `uid`, until the value ends; `None` when it has too many.
+    fn enter(&self, uid: u32) -> Option<Turn> {
+        let most = if uid == 0 { MAX_OF_ROOT } else { MAX_OF_USER };
+        // Single map operations; a panic leaves it whole.
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = users.entry(uid).or_default();
+        if *count == most {
+            return None;
+        }
+        *count += 1;
+        Some(Turn(self.clone(), uid))
+    }
+}
+
+struct Turn(Users, u32);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut users = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = users.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl Releases {
+    async fn converse(&self, stream: UnixStream) {
+        let mut reader = BufReader::new(stream);
+        let refused = match Peer::of(reader.get_ref()) {
+            Err(refusal) => ("an unknown process".to_owned(), refusal),
+            Ok(peer) => match self.asked(&mut reader, &peer).await {
+                Err(refusal) => (format!("pid {}", peer.pid), refusal),
+                Ok(caller) => match self.release(&peer, &caller).await {
+                    Err(refusal) => (caller.unit, refusal),
+                    Ok(layout) => return self.hand_over(&mut reader.into_inner(), &caller, layout).await,
+                },
+            },
+        };
+        self.refuse(reader.into_inner(), refused.0, &refused.1).await;
+    }
+
+    async fn refuse(&self, mut stream: UnixStream, who: String, refusal: &Refusal) {
+        // Others' words (systemd's, a server's) may be in it.
+        let reason = refusal.to_string().replace(char::is_control, " ");
+        let told = self.audit.record_some(What::Refused {
+            who: who.clone(),
+            reason: reason.clone(),
+        });
+        if told {
+            tracing::warn!("no secrets for {who}: {reason}");
+        }
+        // The caller may be gone; the journal has the line.
+        if let Ok(line) = line::encode(&Reply::Refused { v: V, refused: reason }) {
+            drop(timeout(ASK, guard::send(&mut stream, &line, None)).await);
+        }
+    }
+
+    async fn asked(&self, reader: &mut BufReader<UnixStream>, peer: &Peer) -> Result<Caller, Refusal> {
+        let line = timeout(ASK, guard::read_line(reader))
+            .await
+            .unwrap_or_else(|_| Err(LineError::Io(std::io::ErrorKind::TimedOut.into())))
+            .map_err(Refusal::Request)?;
+        let Request::Release { v: V } = line::decode(&line).map_err(Refusal::Request)? else {
+            return Err(Refusal::Request(LineError::Io(std::io::Error::other(
+                "another protocol version",
+            ))));
+        };
+        in_time("systemd", SYSTEMD, peer.caller(&self.bus, &self.wrap)).await
+    }
+
+    async fn release(&self, peer: &Peer, caller: &Caller) -> Result<Layout, Refusal> {
+        let opt_in = self.units.judge(caller)?;
+        self.node.may_release().map_err(Refusal::Node)?;
+        self.units.claim(caller)?;
+        let prepare = self.prepare(peer, caller, &opt_in);
+        let released = in_time("the Verifier, the vault or the guard", RELEASE, prepare).await;
+        if released.is_err() {
+            self.units.unclaim(caller);
+        }
+        released
+    }
+
+    async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
+        let wanted: Vec<Reference> = opt_in.secrets.iter().map(|spec| spec.reference.clone()).collect();
+        let role = opt_in.role.as_deref().unwrap_or_default();
+        let values = match wanted.as_slice() {
+            [] => Vec::new(),
+            wanted => self.backend.fetch(role, wanted, &Results(self.node.clone())).await?,
+        };
+        let memory = |error: rempart_secretmem::Error| Refusal::Memory {
+            unit: caller.unit.clone(),
+            why: error.to_string(),
+        };
+        let mut layout = lay_out(&opt_in.secrets, values).map_err(memory)?;
+        links::make(&self.links, &caller.unit, &mut layout.items)?;
+        self.protect(peer, caller, opt_in).await?;
+        // The vault took its time; the node may have been locked meanwhile.
+        self.node.may_release().map_err(Refusal::Node)?;
+        let record = What::Released {
+            unit: caller.unit.clone(),
+            invocation: caller.invocation.clone(),
+            role: role.to_owned(),
+            secrets: wanted.iter().map(Reference::to_string).collect(),
+        };
+        self.audit.record(record).map_err(Refusal::Record)?;
+        Ok(layout)
+    }
+
+    /// Labels the task before a secret is in it.
+    async fn protect(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<(), Refusal> {
+        let allow = self.degraded == Degraded::Allow;
+        match self
+            .guard
+            .protect(&caller.unit, opt_in.protect, allow, peer.pidfd.as_fd())
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(error) if allow => {
+                tracing::warn!(
+                    "{} runs unprotected, as guard.degraded = \"allow\" says: {error}",
+                    caller.unit
+                );
+                Ok(())
+            }
+            Err(why) => Err(Refusal::Guard {
+                unit: caller.unit.clone(),
+                why,
+            }),
+        }
+    }
+
+    async fn hand_over(&self, stream: &mut UnixStream, caller: &Caller, layout: Layout) {
+        let count = layout.items.len();
+        let reply = Reply::Released {
+            v: V,
+            area_len: layout.len,
+            items: layout.items,
+        };
+        let sent = match line::encode(&reply) {
+            Ok(line) => timeout(ASK, guard::send(stream, &line, Some(layout.descriptor.as_fd())))
+                .await
+                .unwrap_or_else(|_| Err(LineError::Io(std::io::ErrorKind::TimedOut.into()))),
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => tracing::info!("{} got {count} secrets", caller.unit),
+            Err(error) => tracing::warn!("{} was gone before it got its secrets: {error}", caller.unit),
+        }
+    }
+}
+
+async fn in_time<T>(
+    what: &'static str,
+    patience: Duration,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    timeout(patience, work)
+        .await
+        .unwrap_or(Err(Refusal::Slow { what, patience }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_cannot_keep_others_out() {
+        let users = Users::default();
+        let held: Vec<_> = (0..MAX_OF_USER).map(|_| users.enter(1000).expect("room")).collect();
+        assert!(users.enter(1000).is_none());
+        assert!(users.enter(0).is_some() && users.enter(1001).is_some());
+        drop(held);
+        assert!(users.enter(1000).is_some());
+        assert!(users.0.lock().expect("no panic").is_empty(), "nobody is remembered");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_gives_a_refusal_before_the_wrapper_gives_up() {
+        let silent = in_time(
+            "the vault",
+            Duration::from_millis(9),
+            std::future::pending::<Result<(), _>>(),
+        );
+        let line = silent.await.expect_err("silent").to_string();
+        assert!(line.contains("the vault did not answer within"), "{line}");
+        assert!(
+            ASK + SYSTEMD + RELEASE < Duration::from_secs(60),
+            "rempart-wrap waits so long"
+        );
+    }
+}

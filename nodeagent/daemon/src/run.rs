@@ -1,0 +1,221 @@
+//! All parts put together: what is opened, in which order, and how it ends.
+
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use rempart_api::{
+    bus::{NAME, PATH},
+    exit,
+    guard::{Event, Mode},
+};
+use rempart_backend::{Backend, OpenBao, VerifierStore};
+use rempart_core::{
+    audit::What,
+    config::{Degraded, Vault},
+    machine::Pace,
+};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use std::os::fd::AsFd;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    attest::Attestor,
+    audit::Audit,
+    bus::{self, Agent},
+    guard::Guard,
+    node::Node,
+    release::{self, Releases, Units},
+    setup::{Setup, SetupError},
+    systemd::notify,
+};
+
+/// The unit's name, as the guard labels it.
+const UNIT: &str = "rempartd.service";
+/// Wait before the guard is asked again.
+const GUARD_RETRY: Duration = Duration::from_secs(5);
+/// Different reasons reported for a missing guard.
+const MAX_TOLD: usize = 32;
+/// Time for revoking tokens at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The configuration cannot be used, or was only to be checked.
+pub fn misconfigured(error: &SetupError) -> ExitCode {
+    if matches!(error, SetupError::Checked) {
+        println!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    tracing::error!("not started: {error}");
+    ExitCode::from(exit::CONFIG)
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(setup: Setup) -> ExitCode {
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no run time")
+        .and_then(|runtime| runtime.block_on(serve(setup)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("not started: {error:#}");
+            ExitCode::from(exit::OS)
+        }
+    }
+}
+
+async fn serve(setup: Setup) -> anyhow::Result<()> {
+    let mut ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let audit = Arc::new(Audit::open(&setup.places.state)?);
+    audit.record(What::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })?;
+    let guard = Guard::at(setup.places.guard.clone());
+    let backend = backend(&setup)?;
+    let attestor = Attestor::new(&setup, audit.clone(), guard.clone());
+    let pace = Pace::every(setup.settings.interval);
+    let node = Node::new(pace, attestor, backend.clone(), audit.clone(), guard.clone());
+
+    let bus = connect(setup.places.bus.as_deref())
+        .await
+        .context("no connection to the system bus; check: systemctl status dbus")?;
+    let units = Arc::new(
+        match Units::record(&bus, &setup.places.unit_folders, &setup.places.state.join("units.json")).await {
+            Ok(units) => units,
+            Err(error) => {
+                tracing::error!(
+                    "systemd does not list its units, so no unit gets a secret until the agent is restarted: {error}"
+                );
+                Units::default()
+            }
+        },
+    );
+    publish(&bus, &setup, &node, &audit, &guard, &units).await?;
+    let socket = &setup.places.socket;
+    let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
+    let releases = Releases {
+        bus: bus.clone(),
+        node: node.clone(),
+        backend,
+        guard: guard.clone(),
+        audit: audit.clone(),
+        units,
+        degraded: setup.settings.degraded,
+        wrap: setup.places.wrap.clone(),
+        links: setup.places.links.clone(),
+    };
+    tokio::spawn(release::serve(listener, Arc::new(releases)));
+    tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
+    tokio::spawn(node.clone().drive());
+    let announcing = bus::announce(bus, node.clone());
+    notify::ready();
+
+    let [terminate, interrupt] = &mut ends;
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        gone = announcing => Err(anyhow::anyhow!("the connection to the system bus is gone: {gone:?}")),
+    };
+    notify::stopping();
+    if tokio::time::timeout(FAREWELL, node.forget()).await.is_err() {
+        tracing::warn!("the vault did not take the tokens back in time; they end by themselves");
+    }
+    outcome
+}
+
+fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
+    Ok(match (&setup.settings.vault, &setup.vault) {
+        (Vault::OpenBao { origin, auth_mount, .. }, Some(trust)) => Arc::new(OpenBao::new(origin, auth_mount, trust)?),
+        _ => Arc::new(VerifierStore::new(
+            setup.settings.verifier.clone(),
+            setup.verifier.clone(),
+        )),
+    })
+}
+
+async fn connect(address: Option<&str>) -> zbus::Result<zbus::Connection> {
+    match address {
+        Some(address) => zbus::connection::Builder::address(address)?.build().await,
+        None => zbus::Connection::system().await,
+    }
+}
+
+async fn publish(
+    bus: &zbus::Connection,
+    setup: &Setup,
+    node: &Arc<Node>,
+    audit: &Arc<Audit>,
+    guard: &Guard,
+    units: &Arc<Units>,
+) -> anyhow::Result<()> {
+    let agent = Agent {
+        node: node.clone(),
+        name: setup.settings.node.clone(),
+        audit: audit.clone(),
+        guard: guard.clone(),
+        units: units.clone(),
+        degraded: setup.settings.degraded,
+    };
+    bus.object_server().at(PATH, agent).await?;
+    bus.request_name(NAME)
+        .await
+        .with_context(|| format!("the bus name {NAME} is not to be had; is rempartd running twice?"))
+}
+
+/// Registers the agent itself, then records what the guard sees; from the beginning whenever the guard was gone.
+async fn watch_guard(guard: Guard, audit: Arc<Audit>, degraded: Degraded) {
+    let mut told = BTreeSet::new();
+    loop {
+        if let Err(error) = protect_self(&guard, degraded).await {
+            tell(&mut told, format!("the agent itself is not protected: {error:#}"));
+        }
+        let why = match guard.events(|event| attempt(&audit, event)).await {
+            Ok(()) => "the guard's event stream ended".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tell(&mut told, format!("attempts are not recorded: {why}"));
+        tokio::time::sleep(GUARD_RETRY).await;
+    }
+}
+
+/// Once for each new reason: the loop comes here every few seconds.
+fn tell(told: &mut BTreeSet<String>, line: String) {
+    if told.len() < MAX_TOLD && !told.contains(&line) {
+        tracing::warn!("{line}");
+        told.insert(line);
+    }
+}
+
+async fn protect_self(guard: &Guard, degraded: Degraded) -> anyhow::Result<()> {
+    let own: Pid = getpid();
+    let pidfd = pidfd_open(own, PidfdFlags::empty()).context("no pidfd of the agent itself")?;
+    guard
+        .protect(UNIT, Mode::Enforce, degraded == Degraded::Allow, pidfd.as_fd())
+        .await?;
+    Ok(())
+}
+
+fn attempt(audit: &Audit, event: Event) {
+    let target = if event.target_unit.is_empty() {
+        "the machine"
+    } else {
+        &event.target_unit
+    };
+    let line = format!(
+        "{} {} on {target} by {} (pid {}, uid {})",
+        event.vector, event.verdict, event.comm, event.tgid, event.uid
+    );
+    let told = audit.record_some(What::Attempt {
+        vector: event.vector,
+        verdict: event.verdict,
+        comm: event.comm,
+        pid: event.tgid,
+        uid: event.uid,
+        unit: event.target_unit,
+        seq: event.seq,
+    });
+    if told {
+        tracing::warn!("{line}");
+    }
+}

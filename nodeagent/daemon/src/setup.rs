@@ -1,0 +1,165 @@
+//! Command line and configuration, judged before any socket, device or bus name is taken.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use rempart_api::path;
+use rempart_backend::{
+    BackendError,
+    https::{HttpsError, Trust},
+};
+use rempart_core::config::{ConfigError, Fragment, Settings, Vault};
+use rempart_device::{Tpm, TpmError};
+
+/// Why the agent cannot start as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A configured file cannot be read.
+    #[error(
+        "configuration {path} cannot be read: {why}; write it (see /etc/rempart/rempart.toml.example) and make it readable for the user rempart"
+    )]
+    OperatorUnreadable {
+        /// Which.
+        path: String,
+        /// What the kernel says.
+        why: std::io::Error,
+    },
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A CA file is wrong.
+    #[error(transparent)]
+    Ca(#[from] HttpsError),
+    /// The TPM's TCTI is wrong.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    /// The vault's settings are wrong.
+    #[error(transparent)]
+    Vault(#[from] BackendError),
+    /// Only the check was asked for.
+    #[error("configuration is good")]
+    Checked,
+}
+
+/// The node agent of Rempart.
+#[derive(Debug, Parser)]
+#[command(name = "rempartd", version, about)]
+struct Arguments {
+    /// Configuration file; files in the folder conf.d beside it override it.
+    #[arg(long, default_value = path::CONFIG)]
+    config: PathBuf,
+    /// Judge the configuration and exit.
+    #[arg(long)]
+    check: bool,
+    /// Where the agent works; each is elsewhere only in tests.
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Where the agent works.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Places {
+    /// D-Bus address instead of the system bus.
+    #[arg(long, hide = true)]
+    pub bus: Option<String>,
+    /// Agent socket.
+    #[arg(long, hide = true, default_value = path::AGENT_SOCKET)]
+    pub socket: PathBuf,
+    /// Guard socket.
+    #[arg(long, hide = true, default_value = path::GUARD_SOCKET)]
+    pub guard: PathBuf,
+    /// Evidence socket.
+    #[arg(long, hide = true, default_value = path::EVIDENCE_SOCKET)]
+    pub evidence: PathBuf,
+    /// State folder.
+    #[arg(long, hide = true, default_value = path::STATE)]
+    pub state: PathBuf,
+    /// Folder of links for file deliveries.
+    #[arg(long, hide = true, default_value = path::UNITS)]
+    pub links: PathBuf,
+    /// The wrapper.
+    #[arg(long, hide = true, default_value = path::WRAP)]
+    pub wrap: PathBuf,
+    /// Folders of unit files.
+    #[arg(long, hide = true, default_values = ["/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"])]
+    pub unit_folders: Vec<PathBuf>,
+}
+
+/// Everything that was judged.
+pub struct Setup {
+    /// The configuration.
+    pub settings: Settings,
+    /// Where the agent works.
+    pub places: Places,
+    /// Trust in the Verifier.
+    pub verifier: Trust,
+    /// Trust in the vault, when it is another server.
+    pub vault: Option<Trust>,
+}
+
+impl Setup {
+    /// Reads command line and configuration. Bad usage ends the process, as clap does it.
+    pub fn load() -> Result<Self, SetupError> {
+        let arguments = Arguments::parse();
+        let settings = Settings::judge(merged(&arguments.config)?)?;
+        Tpm::judge(&settings.tcti)?;
+        let verifier = trust(&settings.verifier_ca)?;
+        let vault = match &settings.vault {
+            Vault::OpenBao { ca, .. } => Some(trust(ca)?),
+            Vault::Verifier => None,
+        };
+        if arguments.check {
+            return Err(SetupError::Checked);
+        }
+        Ok(Self {
+            settings,
+            places: arguments.places,
+            verifier,
+            vault,
+        })
+    }
+}
+
+fn merged(main: &Path) -> Result<Fragment, SetupError> {
+    let mut fragment = parse(main)?;
+    let folder = main.with_file_name("conf.d");
+    let unreadable = |why| SetupError::OperatorUnreadable {
+        path: folder.display().to_string(),
+        why,
+    };
+    let mut files = match fs::read_dir(&folder) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(unreadable)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(unreadable(error)),
+    };
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    for file in files {
+        fragment = fragment.overridden_by(parse(&file)?);
+    }
+    Ok(fragment)
+}
+
+fn parse(path: &Path) -> Result<Fragment, SetupError> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|why| SetupError::OperatorUnreadable {
+        path: name.clone(),
+        why,
+    })?;
+    Ok(Fragment::parse(&name, &text)?)
+}
+
+fn trust(ca: &Path) -> Result<Trust, SetupError> {
+    let name = ca.display().to_string();
+    let pem = fs::read(ca).map_err(|why| SetupError::OperatorUnreadable {
+        path: name.clone(),
+        why,
+    })?;
+    Ok(Trust::pinned(&name, &pem)?)
+}

@@ -1,0 +1,155 @@
+//! A stand-in for systemd's manager on the test's own bus: one service, whose main process is this test.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use zbus::{
+    connection::Builder,
+    fdo, interface,
+    zvariant::{Fd, ObjectPath, OwnedObjectPath},
+};
+
+const UNIT: &str = "/org/freedesktop/systemd1/unit/web_2eservice";
+
+type Exec = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+type Listed = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
+/// What the service looks like now; a test changes it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub main_pid: u32,
+    pub invocation: [u8; 16],
+    pub program: String,
+    pub arguments: Vec<String>,
+    /// Whether systemd has seen the process end.
+    pub ended: bool,
+    pub fragment: String,
+}
+
+/// The stand-in; it ends with this value.
+pub struct Systemd {
+    pub service: Arc<Mutex<Service>>,
+    _bus: zbus::Connection,
+}
+
+impl Systemd {
+    /// Takes systemd's name on the bus at `address`.
+    pub async fn start(address: &str, fragment: &Path) -> Self {
+        let program = std::env::current_exe().expect("own path").display().to_string();
+        let fragment = fragment.display().to_string();
+        let service = Service {
+            main_pid: std::process::id(),
+            invocation: [1; 16],
+            program,
+            arguments: Vec::new(),
+            ended: false,
+            fragment,
+        };
+        let service = Arc::new(Mutex::new(service));
+        let bus = Builder::address(address)
+            .and_then(|builder| builder.name("org.freedesktop.systemd1"))
+            .and_then(|builder| builder.serve_at("/org/freedesktop/systemd1", Manager(service.clone())))
+            .and_then(|builder| builder.serve_at(UNIT, Unit(service.clone())))
+            .and_then(|builder| builder.serve_at(UNIT, MainProcess(service.clone())))
+            .expect("bus")
+            .build()
+            .await
+            .expect("systemd's name");
+        Self { service, _bus: bus }
+    }
+
+    /// The next start of the service.
+    pub fn start_again(&self) {
+        self.service.lock().expect("no panic").invocation[0] += 1;
+    }
+}
+
+struct Manager(Arc<Mutex<Service>>);
+
+#[interface(name = "org.freedesktop.systemd1.Manager")]
+impl Manager {
+    #[zbus(name = "GetUnitByPIDFD")]
+    async fn unit_by_pidfd(&self, _pidfd: Fd<'_>) -> fdo::Result<(OwnedObjectPath, String, Vec<u8>)> {
+        Ok((
+            unit_path(),
+            "web.service".into(),
+            self.0.lock().expect("no panic").invocation.to_vec(),
+        ))
+    }
+
+    #[zbus(name = "LoadUnit")]
+    async fn load_unit(&self, name: &str) -> fdo::Result<OwnedObjectPath> {
+        if name == "web.service" {
+            Ok(unit_path())
+        } else {
+            Err(fdo::Error::FileNotFound(name.into()))
+        }
+    }
+
+    #[zbus(name = "ListUnitsByPatterns")]
+    async fn list_units_by_patterns(&self, _states: Vec<String>, _patterns: Vec<String>) -> Vec<Listed> {
+        Vec::new()
+    }
+}
+
+struct Unit(Arc<Mutex<Service>>);
+
+#[interface(name = "org.freedesktop.systemd1.Unit")]
+impl Unit {
+    #[zbus(property)]
+    async fn id(&self) -> String {
+        "web.service".into()
+    }
+    #[zbus(property)]
+    async fn fragment_path(&self) -> String {
+        self.0.lock().expect("no panic").fragment.clone()
+    }
+    #[zbus(property)]
+    async fn drop_in_paths(&self) -> Vec<String> {
+        Vec::new()
+    }
+    #[zbus(property, name = "InvocationID")]
+    async fn invocation_id(&self) -> Vec<u8> {
+        self.0.lock().expect("no panic").invocation.to_vec()
+    }
+}
+
+struct MainProcess(Arc<Mutex<Service>>);
+
+#[interface(name = "org.freedesktop.systemd1.Service")]
+impl MainProcess {
+    #[zbus(property)]
+    async fn exec_start(&self) -> Vec<Exec> {
+        let service = self.0.lock().expect("no panic").clone();
+        let ended = u64::from(service.ended);
+        vec![(
+            service.program,
+            service.arguments,
+            false,
+            1,
+            1,
+            ended,
+            ended,
+            service.main_pid,
+            0,
+            0,
+        )]
+    }
+}
+
+fn unit_path() -> OwnedObjectPath {
+    ObjectPath::from_static_str_unchecked(UNIT).into()
+}

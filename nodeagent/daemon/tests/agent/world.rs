@@ -1,0 +1,381 @@
+//! Everything around one agent: software TPM, Verifier, bus, systemd's stand-in, evidence socket, and a folder.
+//! All of it ends with the [`World`].
+
+use std::{
+    fs,
+    io::Write,
+    net::{TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::Once,
+    time::{Duration, Instant},
+};
+
+use rempart_api::{agent, line};
+use rempart_device::logs::Logs;
+use rempart_harness::Pki;
+use rempart_secretmem::{Area, receive_line, send_line};
+use std::os::fd::AsFd;
+
+use crate::{swtpm::Swtpm, systemd::Systemd};
+
+const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The value that must appear nowhere but in the area.
+pub const VALUE: &str = "correct horse battery staple";
+
+pub struct World {
+    folder: tempfile::TempDir,
+    _bus: Running,
+    address: String,
+    pub systemd: Systemd,
+    pub pki: Pki,
+    tpm: Swtpm,
+    verifier: Option<Running>,
+    port: u16,
+    agent: Option<Running>,
+    guard: Option<Running>,
+}
+
+/// A child process that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl World {
+    /// A node that its Verifier knows, with a policy for a machine that has measured nothing.
+    pub async fn new() -> Self {
+        build();
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        let address = format!("unix:path={}", at("bus").display());
+        let bus =
+            start(Command::new("dbus-daemon").args(["--session", "--nofork", "--nopidfile", "--address", &address]));
+        wait("the bus", || UnixStream::connect(at("bus")).is_ok());
+        for name in ["units", "state", "links"] {
+            fs::create_dir(at(name)).expect("folder");
+        }
+        let fragment = at("units").join("web.service");
+        let unit = "[Service]\nExecStart=/usr/bin/web\n[X-Rempart]\nWrap=yes\nRole=web\nSecret=KEY:fd=kv/web#tls_key\n\
+                    Secret=tls.key:file=kv/web#tls_key\n";
+        fs::write(&fragment, unit).expect("write");
+        let systemd = Systemd::start(&address, &fragment).await;
+        serve_logs(&at("evidence.sock"));
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("loopback")
+            .port();
+        let mut world = Self {
+            folder,
+            _bus: bus,
+            address,
+            systemd,
+            pki: Pki::open().expect("certificates"),
+            tpm: Swtpm::start(),
+            verifier: None,
+            port,
+            agent: None,
+            guard: None,
+        };
+        world.make_verifier();
+        world.start_verifier();
+        world
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The Verifier's URL, which is its identifier too.
+    pub fn verifier_url(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
+    /// Starts the agent with the Verifier's own store and waits until it serves.
+    pub fn start_agent(&mut self, extra: &str) {
+        self.start_agent_with("[vault]\nkind = \"verifier\"\n", extra);
+    }
+
+    /// Starts the agent and waits until it serves.
+    pub fn start_agent_with(&mut self, vault: &str, extra: &str) {
+        let config = format!(
+            "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{vault}{extra}",
+            self.verifier_url(),
+            self.pki.ca().display(),
+            self.tpm.tcti()
+        );
+        fs::write(self.at("rempart.toml"), config).expect("write");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.at("agent.log"))
+            .expect("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rempartd"));
+        command.args(["--bus", &self.address]).stderr(log);
+        // None of these may lead it elsewhere.
+        for name in [
+            "HTTPS_PROXY",
+            "https_proxy",
+            "ALL_PROXY",
+            "VAULT_ADDR",
+            "VAULT_TOKEN",
+            "VAULT_SKIP_VERIFY",
+            "RUST_LOG",
+        ] {
+            command.env(name, "http://127.0.0.1:9");
+        }
+        for (option, name) in [
+            ("--config", "rempart.toml"),
+            ("--socket", "agent.sock"),
+            ("--guard", "guard.sock"),
+            ("--evidence", "evidence.sock"),
+            ("--state", "state"),
+            ("--links", "links"),
+            ("--unit-folders", "units"),
+        ] {
+            command.arg(option).arg(self.at(name));
+        }
+        command.arg("--wrap").arg(std::env::current_exe().expect("own path"));
+        let _ = fs::remove_file(self.at("agent.sock"));
+        self.agent = Some(start(&mut command));
+        let socket = self.at("agent.sock");
+        wait("the agent", || socket.exists());
+    }
+
+    /// A CA that has signed none of the servers.
+    pub fn tpm_authority(&self) -> PathBuf {
+        self.tpm.manufacturer()[1].clone()
+    }
+
+    /// Starts the real guard. On a kernel that refuses BPF LSM it says that it is degraded.
+    pub fn start_guard(&mut self) {
+        let mut command = Command::new(program("rempart-guard"));
+        command
+            .arg("--socket")
+            .arg(self.at("guard.sock"))
+            .arg("--pins")
+            .arg(self.at("pins"));
+        self.guard = Some(start(command.stderr(Stdio::null())));
+        let socket = self.at("guard.sock");
+        wait("the guard", || UnixStream::connect(&socket).is_ok());
+    }
+
+    pub fn stop_agent(&mut self) {
+        self.agent = None;
+    }
+
+    pub fn stop_verifier(&mut self) {
+        self.verifier = None;
+    }
+
+    pub fn start_verifier(&mut self) {
+        let config = self.at("verifier/verifier.toml");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.at("verifier.log"))
+            .expect("log");
+        self.verifier = Some(start(
+            Command::new(program("rempart-verifier"))
+                .arg("--config")
+                .arg(config)
+                .arg("serve")
+                .stderr(log),
+        ));
+        let port = self.port;
+        wait("the Verifier", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    }
+
+    /// `rempart ARGUMENTS` on the test's bus.
+    pub fn rempart(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program("rempart"));
+        command.args(["--bus", &self.address]).args(arguments);
+        command.output().expect("rempart runs")
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.rempart(&["status", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Waits until the agent is in the state `word`; gives its status.
+    pub fn wait_for_state(&self, word: &str) -> serde_json::Value {
+        let mut status = self.status();
+        let until = Instant::now() + Duration::from_secs(30);
+        while status["state"] != word {
+            assert!(Instant::now() < until, "still {status}; {}", self.logs());
+            std::thread::sleep(Duration::from_millis(100));
+            status = self.status();
+        }
+        status
+    }
+
+    /// Asks for secrets as the wrapper does.
+    pub fn ask(&self) -> Result<(Area, Vec<agent::Item>), String> {
+        let socket = UnixStream::connect(self.at("agent.sock")).expect("agent socket");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
+        let question = line::encode(&agent::Request::Release { v: 1 }).expect("plain struct");
+        send_line(socket.as_fd(), &question, None).expect("sent");
+        let (answer, descriptor) = receive_line(socket.as_fd(), line::MAX_LINE).expect("answer");
+        match line::decode(&answer).expect("reply") {
+            agent::Reply::Released { area_len, items, .. } => Ok((
+                Area::map(descriptor.expect("descriptor"), area_len).expect("secret memory"),
+                items,
+            )),
+            agent::Reply::Refused { refused, .. } => Err(refused),
+        }
+    }
+
+    /// Signs and installs a policy whose PCR 4 is `pcr4`.
+    pub fn install_policy(&self, counter: u32, pcr4: &str) {
+        let policy = format!(
+            "version = 1\nname = \"test\"\ncounter = {counter}\n[[image]]\nname = \"nothing measured\"\npcr4 = [\"{pcr4}\"]\n\
+             pcr7 = [\"{ZERO}\"]\npcr9 = [\"{ZERO}\"]\npcr11 = [\"{ZERO}\"]\npcr12 = [\"{ZERO}\"]\n"
+        );
+        let file = self.at(&format!("policy-{counter}.toml"));
+        fs::write(&file, policy).expect("write");
+        let mut sign = Command::new("ssh-keygen");
+        sign.args(["-q", "-Y", "sign", "-n", "rempart-policy", "-f"])
+            .arg(self.at("signer"))
+            .arg(&file);
+        done(&mut sign);
+        self.verifier_command(&["policy", "install", &file.display().to_string()], "");
+    }
+
+    /// `rempart-verifier ARGUMENTS` with `input`.
+    pub fn verifier_command(&self, arguments: &[&str], input: &str) {
+        let mut command = Command::new(program("rempart-verifier"));
+        command
+            .arg("--config")
+            .arg(self.at("verifier/verifier.toml"))
+            .args(arguments);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(input.as_bytes())
+            .expect("written");
+        let output = child.wait_with_output().expect("ends");
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// What agent and Verifier logged.
+    pub fn logs(&self) -> String {
+        ["agent.log", "verifier.log"]
+            .map(|name| fs::read_to_string(self.at(name)).unwrap_or_default())
+            .join("---\n")
+    }
+
+    fn make_verifier(&self) {
+        let mut key = Command::new("ssh-keygen");
+        done(
+            key.args(["-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f"])
+                .arg(self.at("signer")),
+        );
+        let public = fs::read_to_string(self.at("signer.pub")).expect("public key");
+        fs::write(self.at("signers"), format!("owner {public}")).expect("write");
+        let [issuer, root] = self.tpm.manufacturer();
+        let mut init = Command::new(program("rempart-verifier"));
+        init.arg("init").arg("--dir").arg(self.at("verifier"));
+        init.args(["--id", &self.verifier_url()]);
+        init.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        let tls = self.pki.identity("verifier");
+        init.arg("--tls-certificate")
+            .arg(tls.certificate)
+            .arg("--tls-key")
+            .arg(tls.key);
+        init.arg("--ek-root").arg(issuer).arg("--ek-root").arg(root);
+        init.arg("--allowed-signers").arg(self.at("signers"));
+        done(&mut init);
+        self.install_policy(1, ZERO);
+        self.verifier_command(&["node", "add", "demo-1", "--role", "web"], "");
+        self.verifier_command(&["secret", "set", "kv/web#tls_key", "--role", "web"], VALUE);
+    }
+}
+
+/// In the place of rempart-evidence: a machine whose firmware measured nothing but its log's header.
+fn serve_logs(path: &Path) {
+    let listener = UnixListener::bind(path).expect("evidence socket");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = Logs {
+                uefi_log: log_header(),
+                userspace_log: Vec::new(),
+            }
+            .write(stream);
+        }
+    });
+}
+
+/// TCG_EfiSpecIDEvent in an EV_NO_ACTION event (PC Client Platform Firmware Profile, 10.4.5.1): SHA-256 only.
+fn log_header() -> Vec<u8> {
+    let (sha256, sha256_size) = (0x000b_u16, 32_u16);
+    let mut spec = b"Spec ID Event03\0".to_vec();
+    spec.extend([0, 0, 0, 0, 0, 2, 0, 2]);
+    spec.extend(1_u32.to_le_bytes());
+    spec.extend(sha256.to_le_bytes());
+    spec.extend(sha256_size.to_le_bytes());
+    spec.push(0);
+    let mut event = [0_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
+    event.extend([0; 20]);
+    event.extend((spec.len() as u32).to_le_bytes());
+    [event, spec].concat()
+}
+
+/// Builds the other programs, once: a test of a stale program proves nothing.
+fn build() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        done(Command::new(env!("CARGO")).args([
+            "build",
+            "-q",
+            "-p",
+            "rempart-verifier",
+            "-p",
+            "rempart-guard",
+            "-p",
+            "rempart",
+        ]))
+    });
+}
+
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_rempartd")).with_file_name(name)
+}
+
+fn done(command: &mut Command) {
+    let output = command.output().expect("installed");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn start(command: &mut Command) -> Running {
+    Running(command.stdin(Stdio::null()).spawn().expect("starts"))
+}
+
+fn wait(what: &str, ready: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(15);
+    while !ready() {
+        assert!(Instant::now() < until, "{what} did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
