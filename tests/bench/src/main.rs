@@ -1,0 +1,82 @@
+//! Figures of the real product, and the promises about units that they rest on: `./x bench`, part of `./x test systemd`.
+
+#![forbid(unsafe_code)]
+
+/// The promises, as tests.
+mod check;
+/// A node in a container: everything real but the machine.
+mod node;
+/// The program whose start is measured.
+mod stamp;
+/// Rows, their table and their file.
+mod table;
+/// What a wrapped unit costs.
+mod units;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of Rempart.
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Start time and memory: units with Rempart against the same units without.
+    Units {
+        /// Starts of each kind.
+        #[arg(long, default_value_t = 200)]
+        rounds: usize,
+        /// The node's package.
+        deb: PathBuf,
+    },
+    /// The figures that the scenes wrote, as a benchmark's.
+    Scenes {
+        /// Name of the benchmark.
+        name: String,
+        /// What the scenes wrote.
+        file: PathBuf,
+    },
+    /// The real agent's promises to units; prints one line a test.
+    Check {
+        /// The node's package.
+        deb: PathBuf,
+    },
+    /// Writes the time to a file, and how long the delivered secret is.
+    Stamp {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    // Before anything else runs: this is what the benchmark waits for.
+    let now = stamp::now();
+    match play(now) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("rempart-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(now: u64) -> anyhow::Result<bool> {
+    match Options::parse().what {
+        What::Stamp { file } => stamp::write(now, &file).map(|()| true),
+        What::Scenes { name, file } => table::of_scenes(&file)?.publish(&name).map(|()| true),
+        What::Units { rounds, deb } => {
+            rempart_harness::in_own_mounts()?;
+            units::measure(&deb, rounds)?.publish("units").map(|()| true)
+        }
+        What::Check { deb } => {
+            rempart_harness::in_own_mounts()?;
+            check::all(&deb)
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A node in a container with everything real around it but the machine: rempart-verifier, OpenBao with TLS, a software
+//! TPM, systemd 257, the installed package with its hardened units. Only the measurement logs are made up: the
+//! container's firmware measured nothing, and the policy accepts just that.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rempart_harness::{Container, OpenBao, Pki, Process, Root, Tpm, cache_dir, free_port, program, run, wait_for_port};
+use tempfile::TempDir;
+
+use crate::stamp::SECRET;
+
+/// The value of every delivered secret.
+pub const VALUE: &str = "correct horse battery staple";
+/// This program inside.
+pub const SELF: &str = "/usr/lib/rempart-test/rempart-bench";
+/// A register that nothing was measured into, in hexadecimal.
+const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The agent's name at the Verifier.
+const NODE: &str = "bench-1";
+/// From the agent's start to `unlocked`.
+const UNLOCK: Duration = Duration::from_secs(60);
+
+/// The node and its servers; all of it ends with this value.
+pub struct Node {
+    /// systemd, the agent, the units.
+    pub container: Container,
+    /// The vault.
+    pub bao: OpenBao,
+    _verifier: Process,
+    _swtpm: Process,
+    _tpm: Tpm,
+    _folder: TempDir,
+}
+
+/// The lines that opt a unit in: one secret, delivered as an environment variable to `getenv` alone.
+pub fn opt_in() -> String {
+    format!("[X-Rempart]\nWrap=yes\nRole=bench\nSecret={SECRET}=kv/bench#value\nDeliver=getenv\n")
+}
+
+impl Node {
+    /// Boots it with `units`, file name and text, and waits until the agent has unlocked the node.
+    pub fn boot(deb: &Path, units: &[(String, String)]) -> Result<Self> {
+        let folder = on_disk()?;
+        let pki = Pki::open()?;
+        let tpm = Tpm::manufacture()?;
+        let (swtpm, tcti) = start_swtpm(&tpm)?;
+        let port = free_port()?;
+        let id = format!("https://localhost:{port}");
+        let verifier = start_verifier(folder.path(), &pki, port, &id)?;
+        let bao = OpenBao::start(&pki)?;
+        bao.put_secret("bench", &[("value", VALUE)])?;
+        bao.role("bench", &["bench"])?;
+        bao.trust_verifier(&format!("{id}/.well-known/jwks.json"), &id)?;
+
+        let root = Root::with(&[deb.to_owned()])?;
+        root.write("/etc/hosts", "127.0.0.1 localhost\n")?;
+        root.write("/etc/rempart/ca.pem", pki.ca_pem()?)?;
+        root.write(
+            "/etc/rempart/rempart.toml",
+            format!(
+                "[node]\nname = \"{NODE}\"\n[verifier]\nurl = \"{id}\"\nca = \"/etc/rempart/ca.pem\"\n[tpm]\ntcti = \"{tcti}\"\n\
+                 [vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"/etc/rempart/ca.pem\"\n\
+                 [guard]\ndegraded = \"allow\"\n",
+                bao.port()
+            ),
+        )?;
+        root.write("/usr/lib/rempart-test/logs", empty_logs())?;
+        root.write(
+            "/etc/systemd/system/rempart-evidence@.service.d/test.conf",
+            "[Service]\nExecStart=\nExecStart=/usr/bin/cat /usr/lib/rempart-test/logs\n",
+        )?;
+        fs::copy(std::env::current_exe()?, root.at(SELF))?;
+        for (name, text) in units {
+            root.write(&format!("/etc/systemd/system/{name}"), text)?;
+        }
+        // The agent syncs its audit log at each release: on a disk, as on a real node.
+        let state = folder.path().join("state");
+        fs::create_dir(&state)?;
+        let container = root.boot(Some((&state, "/var/lib/rempart")))?;
+        let node = Self {
+            container,
+            bao,
+            _verifier: verifier,
+            _swtpm: swtpm,
+            _tpm: tpm,
+            _folder: folder,
+        };
+        node.wait_for_unlock()?;
+        Ok(node)
+    }
+
+    fn wait_for_unlock(&self) -> Result<()> {
+        let unlocked = || {
+            let status = self.container.output(&["rempart", "status", "--json"])?;
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+            Ok(status["state"] == "unlocked")
+        };
+        if let Err(error) = self.container.wait_until(UNLOCK, "unlocked", unlocked) {
+            bail!(
+                "{error:#}\nthe agent's log:\n{}",
+                self.container.journal("rempartd.service")?
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A folder in the cache, which lies on a disk where the temporary folder may be memory.
+fn on_disk() -> Result<TempDir> {
+    fs::create_dir_all(cache_dir())?;
+    Ok(tempfile::Builder::new().prefix("node").tempdir_in(cache_dir())?)
+}
+
+fn start_swtpm(tpm: &Tpm) -> Result<(Process, String)> {
+    let port = two_free_ports()?;
+    let args = [
+        "socket".to_owned(),
+        "--tpm2".into(),
+        "--flags=not-need-init,startup-clear".into(),
+        format!("--tpmstate=dir={}", tpm.state().display()),
+        format!("--server=type=tcp,port={port},bindaddr=127.0.0.1"),
+        format!("--ctrl=type=tcp,port={},bindaddr=127.0.0.1", port + 1),
+    ];
+    let mut process = Process::start("swtpm", Path::new("swtpm"), &args, &tpm.state().join("swtpm.log"))?;
+    // Not the first port: swtpm ends when a connection to it closes.
+    process.wait_until(Duration::from_secs(10), || wait_for_port(port + 1))?;
+    Ok((process, format!("swtpm:host=127.0.0.1,port={port}")))
+}
+
+/// The lower of two free neighbouring ports: the TCTI expects the control port right above.
+fn two_free_ports() -> Result<u16> {
+    loop {
+        let port = free_port()?;
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+}
+
+fn start_verifier(folder: &Path, pki: &Pki, port: u16, id: &str) -> Result<Process> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let config = at("verifier/verifier.toml");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f", &at("signer")]))?;
+    fs::write(
+        at("signers"),
+        format!("owner {}", fs::read_to_string(at("signer.pub"))?),
+    )?;
+    let tls = pki.identity("verifier");
+    let mut init = Command::new(program("rempart-verifier")?);
+    init.args([
+        "init",
+        "--dir",
+        &at("verifier"),
+        "--id",
+        id,
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+    ]);
+    init.arg("--tls-certificate")
+        .arg(tls.certificate)
+        .arg("--tls-key")
+        .arg(tls.key);
+    for root in Tpm::authority_chain() {
+        init.arg("--ek-root").arg(root);
+    }
+    run(init.args(["--allowed-signers", &at("signers")]))?;
+    let policy = format!(
+        "version = 1\nname = \"container\"\ncounter = 1\n[[image]]\nname = \"nothing measured\"\npcr4 = [\"{ZERO}\"]\n\
+         pcr7 = [\"{ZERO}\"]\npcr9 = [\"{ZERO}\"]\npcr11 = [\"{ZERO}\"]\npcr12 = [\"{ZERO}\"]\n"
+    );
+    fs::write(at("policy.toml"), policy)?;
+    run(Command::new("ssh-keygen").args([
+        "-q",
+        "-Y",
+        "sign",
+        "-n",
+        "rempart-policy",
+        "-f",
+        &at("signer"),
+        &at("policy.toml"),
+    ]))?;
+    let command = |arguments: &[&str]| -> Result<String> {
+        run(Command::new(program("rempart-verifier")?)
+            .args(["--config", &config])
+            .args(arguments))
+    };
+    command(&["policy", "install", &at("policy.toml")])?;
+    command(&["node", "add", NODE, "--role", "bench"])?;
+    let args = ["--config", config.as_str(), "serve"];
+    let log = folder.join("verifier.log");
+    let mut process = Process::start("rempart-verifier", &program("rempart-verifier")?, &args, &log)?;
+    process.wait_until(Duration::from_secs(20), || wait_for_port(port))?;
+    Ok(process)
+}
+
+/// What rempart-evidence sends (a CBOR map, RFC 8949) on a machine whose firmware measured nothing but its log's header:
+/// TCG_EfiSpecIDEvent in an EV_NO_ACTION event, SHA-256 only (PC Client Platform Firmware Profile, 10.4.5.1).
+fn empty_logs() -> Vec<u8> {
+    let (sha256, sha256_size) = (0x000b_u16, 32_u16);
+    let mut spec = b"Spec ID Event03\0".to_vec();
+    spec.extend([0, 0, 0, 0, 0, 2, 0, 2]);
+    spec.extend(1_u32.to_le_bytes());
+    spec.extend(sha256.to_le_bytes());
+    spec.extend(sha256_size.to_le_bytes());
+    spec.push(0);
+    let mut event = [0_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
+    event.extend([0; 20]);
+    let length = u8::try_from(spec.len()).expect("a short header");
+    event.extend(u32::from(length).to_le_bytes());
+    event.extend(spec);
+    let mut message = vec![0xa2, 0x68];
+    message.extend(b"uefi_log");
+    message.extend([0x58, u8::try_from(event.len()).expect("a short event")]);
+    message.extend(event);
+    message.push(0x6d);
+    message.extend(b"userspace_log");
+    message.push(0x40);
+    message
+}
+
+/// Runs a command inside with `input`; status, and stdout with stderr.
+pub fn talk(container: &Container, arguments: &[&str], input: &str) -> Result<(bool, String)> {
+    let mut command = container.command(arguments);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((
+        output.status.success(),
+        String::from_utf8_lossy(&said).trim_end().to_owned(),
+    ))
+}

@@ -1,0 +1,24 @@
+//! What the behaviour tests stand on: a measured virtual machine, its TPM, and the real servers it talks to.
+//!
+//! Everything started here ends with the value that started it, also when the test process is killed. Nothing here is product code;
+//! a real secret must never pass through it.
+
+mod container;
+mod image;
+mod openbao;
+mod paths;
+mod pki;
+mod postgres;
+mod process;
+mod tpm;
+mod vm;
+
+pub use container::{Container, Root, in_own_mounts};
+pub use image::{Change, Image, ImageRecipe};
+pub use openbao::OpenBao;
+pub use paths::{cache_dir, program, repository, target_dir};
+pub use pki::{Identity, Pki};
+pub use postgres::Postgres;
+pub use process::{Process, free_port, run, wait_for_port};
+pub use tpm::{Tpm, TpmSocket};
+pub use vm::{GuestForward, Output, Vm, VmBuilder};

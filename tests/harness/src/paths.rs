@@ -1,0 +1,40 @@
+//! Where things are: the repository, the cache outside it, the built programs.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The repository's root.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap_or_else(|_| PathBuf::from("."))
+}
+
+/// `$XDG_CACHE_HOME/rempart`, else `~/.cache/rempart`: what is costly to make and safe to lose.
+#[must_use]
+pub fn cache_dir() -> PathBuf {
+    env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+        .unwrap_or_else(|| PathBuf::from("/var/cache"))
+        .join("rempart")
+}
+
+/// Cargo's folder of built programs, as `./x` sets it.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache_dir().join("target"), PathBuf::from)
+}
+
+/// A program that this workspace builds, by name, in the development profile.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = target_dir().join("debug").join(name);
+    if !path.is_file() {
+        bail!("{} is not built; run ./x build", path.display());
+    }
+    Ok(path)
+}
