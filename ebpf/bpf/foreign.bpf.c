@@ -89,13 +89,31 @@ int BPF_PROG(pin_rename, struct inode *old_dir, struct dentry *old_dentry, struc
 	return 0;
 }
 
+#define MNT_SHARED 0x1000
+
+/*
+ * PID 1's own child that sets up a mount namespace for a service: what it unmounts there is unmounted
+ * nowhere else, unless the mount is shared and the unmount would travel back.
+ */
+static __always_inline int sets_up_a_service(struct vfsmount *mnt)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct task_struct *parent = BPF_CORE_READ(current, real_parent);
+
+	if (BPF_CORE_READ(mnt, mnt_flags) & MNT_SHARED)
+		return 0;
+	if (BPF_CORE_READ(parent, tgid) != 1)
+		return 0;
+	return BPF_CORE_READ(current, nsproxy, mnt_ns) != BPF_CORE_READ(parent, nsproxy, mnt_ns);
+}
+
 /* The last mount of our bpffs takes the pins with it. PID 1 unmounts at shutdown. */
 SEC("lsm/sb_umount")
 int BPF_PROG(pin_umount, struct vfsmount *mnt, int flags)
 {
 	struct config *cfg = the_config();
 
-	if (!cfg || !cfg->pin_dev || actor_tgid() == 1)
+	if (!cfg || !cfg->pin_dev || actor_tgid() == 1 || sets_up_a_service(mnt))
 		return 0;
 	if (BPF_CORE_READ(mnt, mnt_sb, s_dev) == cfg->pin_dev)
 		return judge_own(V_BPFFS_UMOUNT);

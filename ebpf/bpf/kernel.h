@@ -27,11 +27,19 @@ struct pid {
 	struct hlist_head tasks[4];
 };
 
+struct mnt_namespace;
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int ptrace;
+	struct task_struct *real_parent;
 	struct task_struct *group_leader;
+	struct nsproxy *nsproxy;
 	struct hlist_node pid_links[4];
 };
 
@@ -73,6 +81,7 @@ struct proc_inode {
 
 struct vfsmount {
 	struct super_block *mnt_sb;
+	int mnt_flags;
 };
 
 struct linux_binprm {
