@@ -33,6 +33,7 @@ pub struct Event {
     pub seq: u64,
     pub vector: String,
     pub verdict: String,
+    pub comm: String,
 }
 
 /// A machine, and the TPM that must live as long as it.
@@ -183,19 +184,19 @@ impl Node {
         Ok(())
     }
 
-    /// Sequence number of the last event.
-    pub fn last_event(&self) -> anyhow::Result<u64> {
-        Ok(self.events_since(0)?.iter().map(|event| event.seq).max().unwrap_or(0))
+    /// Sequence number of the last event, if there was any.
+    pub fn last_event(&self) -> anyhow::Result<Option<u64>> {
+        Ok(self.events_since(None)?.iter().map(|event| event.seq).max())
     }
 
-    /// Events after `seq`.
-    pub fn events_since(&self, seq: u64) -> anyhow::Result<Vec<Event>> {
+    /// Events after `seq`; all of them without it.
+    pub fn events_since(&self, seq: Option<u64>) -> anyhow::Result<Vec<Event>> {
         let out = self.sh("rempart events --json -n 1000")?;
         let events = out
             .stdout
             .lines()
             .filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        Ok(events.filter(|event| event.seq > seq).collect())
+        Ok(events.filter(|event| seq.is_none_or(|seq| event.seq > seq)).collect())
     }
 
     /// Waits for one of `words` on the console; the line.

@@ -105,9 +105,9 @@ impl Site {
         if without_openbao {
             report.step("without OpenBao, as asked: secrets come from the Verifier's own store");
         } else {
+            report.step("OpenBao: TLS, audit device, KV, JWT auth that trusts the Verifier's keys");
             match OpenBao::start(&pki) {
                 Ok(bao) => {
-                    report.step("OpenBao: TLS, audit device, KV, JWT auth that trusts the Verifier's keys");
                     site.fill(&bao)?;
                     site.bao = Some(bao);
                 }
