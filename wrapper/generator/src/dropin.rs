@@ -257,8 +257,13 @@ mod tests {
 
     #[test]
     fn a_unit_with_another_root_is_refused_where_its_refusal_can_be_told() {
-        let Judgement::Refuse(why) = with("[Service]\nExecStart=/bin/a\nRootDirectory=/srv/a\n") else { panic!() };
-        assert!(why.contains("RootDirectory=") && refusing(&why).contains("\nRootDirectory=\n"), "{why}");
+        let Judgement::Refuse(why) = with("[Service]\nExecStart=/bin/a\nRootDirectory=/srv/a\n") else {
+            panic!()
+        };
+        assert!(
+            why.contains("RootDirectory=") && refusing(&why).contains("\nRootDirectory=\n"),
+            "{why}"
+        );
         let undone = "[Service]\nExecStart=/bin/a\nRootImage=/a.raw\nRootImage=\n";
         assert!(matches!(with(undone), Judgement::Wrap(_)));
     }

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use zbus::{Connection, zvariant::OwnedObjectPath};
 
 use super::{Refusal, units::Files};
-use crate::systemd::manager::{self, Exec, ManagerProxy};
+use crate::systemd::manager::{self, Exec, ManagerProxy, Properties};
 
 /// The process at the other end.
 pub struct Peer {
@@ -57,9 +57,9 @@ impl Peer {
 
     /// The peer's unit, when systemd itself started the peer for it, through `wrap`.
     ///
-    /// Neither MainPID nor ControlPID proves that: root can set the one by sd_notify(3), and the other is the process of
-    /// `ExecStartPre=`, `ExecReload=` and the like too. The pid that systemd notes with each command when it forks for
-    /// it (systemd.exec's `ExecStart` property) nobody else can set.
+    /// MainPID and ControlPID alone do not prove that: root can set the one by sd_notify(3), and the other is the process
+    /// of `ExecStartPre=`, `ExecReload=` and the like too. The pid and time that systemd notes with each command when it
+    /// forks for it (property `ExecStart`) nobody else can set.
     pub async fn caller(&self, bus: &Connection, wrap: &Path) -> Result<Caller, Refusal> {
         let no_unit = |error: zbus::Error| Refusal::CallerNoUnit {
             pid: self.pid,
@@ -83,21 +83,22 @@ impl Peer {
                 wrap: wrap.display().to_string(),
             });
         }
-        let Some(command) = commands.iter().position(|command| runs_as(command, self.pid)) else {
+        let now = Now::of(&service).map_err(no_unit)?;
+        let Some(command) = commands.iter().position(|command| now.runs_as(command, self.pid)) else {
             return Err(Refusal::CallerNotStarted {
                 pid: self.pid,
                 unit: name,
             });
         };
-        let now: Vec<u8> = manager::property(&unit, "InvocationID").map_err(no_unit)?;
+        let started: Vec<u8> = manager::property(&unit, "InvocationID").map_err(no_unit)?;
         let caller = Caller {
             unit: name,
-            invocation: hex::encode(&now),
+            invocation: hex::encode(&started),
             command,
             files: Files::of(&unit, &service).map_err(no_unit)?,
         };
         self.still_there()?;
-        if now.len() != 16 || invocation.is_some_and(|asked| asked != now) {
+        if started.len() != 16 || invocation.is_some_and(|asked| asked != started) {
             return Err(Refusal::CallerGone);
         }
         Ok(caller)
@@ -148,9 +149,34 @@ fn number(pidfd: &OwnedFd) -> Option<u32> {
     pid.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
-/// Whether systemd started `pid` for this command, and has not seen it end: fields 5 and 6 are its end by two clocks.
-fn runs_as(command: &Exec, pid: u32) -> bool {
-    command.7 == pid && command.5 == 0 && command.6 == 0
+/// What systemd takes for the unit's processes now.
+struct Now {
+    main: u32,
+    control: u32,
+    /// When it took `main` for the main process, in microseconds.
+    since: u64,
+}
+
+impl Now {
+    /// Longest time, in microseconds, between systemd noting the start of a command and of the main process. It is 0
+    /// since systemd hands one time to both (257), and before that the time between two statements.
+    const GAP: u64 = 1000;
+
+    fn of(service: &Properties) -> zbus::Result<Self> {
+        Ok(Self {
+            main: manager::property(service, "MainPID")?,
+            control: manager::property(service, "ControlPID")?,
+            since: manager::property(service, "ExecMainStartTimestampMonotonic")?,
+        })
+    }
+
+    /// Whether systemd started `pid` for this command and watches it since. Fields 3 and 4 are the start by two clocks,
+    /// 5 and 6 the end. A main process set by sd_notify(3) has another start, even when its number is that of the command:
+    /// who may choose pids could have ended the true one unwatched.
+    fn runs_as(&self, command: &Exec, pid: u32) -> bool {
+        let watched = (self.main == pid && command.4.abs_diff(self.since) <= Self::GAP) || self.control == pid;
+        pid != 0 && command.7 == pid && command.4 != 0 && command.5 == 0 && command.6 == 0 && watched
+    }
 }
 
 /// A service's name as systemd allows it (systemd.unit(5)): it becomes a folder's name.
@@ -176,10 +202,23 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_ended_or_was_never_started_runs_as_nobody() {
-        let exec = |ended: u64, pid| (String::new(), Vec::new(), false, 1, 1, ended, ended, pid, 0, 0);
-        assert!(runs_as(&exec(0, 7), 7));
-        assert!(!runs_as(&exec(0, 8), 7) && !runs_as(&exec(9, 7), 7) && !runs_as(&exec(0, 0), 7));
+    fn only_the_process_that_systemd_started_and_watches_since_runs_the_command() {
+        let exec = |started, ended: u64, pid| (String::new(), Vec::new(), false, 1, started, ended, ended, pid, 0, 0);
+        let now = |main, control, since| Now { main, control, since };
+        assert!(now(7, 0, 5000).runs_as(&exec(5000, 0, 7), 7));
+        assert!(now(0, 7, 0).runs_as(&exec(5000, 0, 7), 7), "Type=forking");
+        assert!(!now(7, 0, 5000).runs_as(&exec(5000, 0, 8), 7), "MAINPID= of another");
+        assert!(
+            !now(7, 0, 9000).runs_as(&exec(5000, 0, 7), 7),
+            "MAINPID= of the same number later"
+        );
+        assert!(
+            !now(0, 7, 0).runs_as(&exec(5000, 0, 8), 7),
+            "ExecStartPre=, ExecReload="
+        );
+        assert!(!now(7, 0, 5000).runs_as(&exec(5000, 9000, 7), 7), "ended");
+        assert!(!now(7, 0, 0).runs_as(&exec(0, 0, 7), 7), "forgotten by a reload");
+        assert!(!now(0, 0, 5000).runs_as(&exec(5000, 0, 0), 0));
     }
 
     #[test]

@@ -30,14 +30,14 @@ async fn an_attested_node_releases_to_the_unit_once_a_start_and_to_nobody_else()
     assert!(world.ask().expect_err("twice").contains("already"));
 
     world.systemd.start_again();
-    world.systemd.service.lock().expect("no panic").main_pid = 1;
+    world.systemd.service.lock().expect("no panic").started_pid = 1;
     assert!(
         world
             .ask()
             .expect_err("another process")
             .contains("not the process that systemd started")
     );
-    world.systemd.service.lock().expect("no panic").main_pid = std::process::id();
+    world.systemd.service.lock().expect("no panic").started_pid = std::process::id();
     world.systemd.service.lock().expect("no panic").ended = true;
     assert!(
         world

@@ -30,7 +30,8 @@ type Listed = (
 /// What the service looks like now; a test changes it.
 #[derive(Debug, Clone)]
 pub struct Service {
-    pub main_pid: u32,
+    /// The process that systemd noted for the command; the main process is always this test.
+    pub started_pid: u32,
     pub invocation: [u8; 16],
     pub program: String,
     pub arguments: Vec<String>,
@@ -51,7 +52,7 @@ impl Systemd {
         let program = std::env::current_exe().expect("own path").display().to_string();
         let fragment = fragment.display().to_string();
         let service = Service {
-            main_pid: std::process::id(),
+            started_pid: std::process::id(),
             invocation: [1; 16],
             program,
             arguments: Vec::new(),
@@ -131,6 +132,18 @@ struct MainProcess(Arc<Mutex<Service>>);
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
 impl MainProcess {
+    #[zbus(property, name = "MainPID")]
+    async fn main_pid(&self) -> u32 {
+        std::process::id()
+    }
+    #[zbus(property, name = "ControlPID")]
+    async fn control_pid(&self) -> u32 {
+        0
+    }
+    #[zbus(property)]
+    async fn exec_main_start_timestamp_monotonic(&self) -> u64 {
+        1
+    }
     #[zbus(property)]
     async fn exec_start(&self) -> Vec<Exec> {
         let service = self.0.lock().expect("no panic").clone();
@@ -143,7 +156,7 @@ impl MainProcess {
             1,
             ended,
             ended,
-            service.main_pid,
+            service.started_pid,
             0,
             0,
         )]
