@@ -38,6 +38,8 @@ pub mod pcr;
 pub mod policy;
 /// The bundle in which the Verifier's own store delivers.
 pub mod secrets;
+/// Trusted execution environments: SEV-SNP, TDX.
+pub mod tee;
 /// TPM 2.0 structures, in software.
 pub mod tpm;
 /// Signatures, chain, freshness, binding.
@@ -50,6 +52,7 @@ pub use evidence::{Evidence, GuardClaim, TpmEvidence};
 pub use finding::Finding;
 pub use pcr::Pcrs;
 pub use policy::Policy;
+pub use tee::{TeeKind, TeeProvider};
 
 #[cfg(test)]
 mod testing;
