@@ -16,6 +16,8 @@ pub const AIK_PURPOSE: [u64; 5] = [2, 23, 133, 8, 3];
 pub struct AkCertificate {
     /// Uncompressed SEC1 point of the AK.
     pub point: [u8; 65],
+    /// SHA-256 of its SubjectPublicKeyInfo, see [`key_id`].
+    pub key_id: Fixed<32>,
     /// Fingerprint of the EK that it was activated with.
     pub ek: Fixed<32>,
 }
@@ -50,7 +52,17 @@ pub fn verify(pem: &str, authority: &[u8], node: &str, now: u64) -> Result<AkCer
         .as_ref()
         .try_into()
         .map_err(|_| CertificateError::Malformed)?;
-    Ok(AkCertificate { point, ek })
+    let key_id = crate::bytes::sha256(leaf.public_key().raw);
+    Ok(AkCertificate { point, key_id, ek })
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo (DER) in an AK certificate: how the binding names the AK, for keys of every type.
+pub fn key_id(pem: &str) -> Result<Fixed<32>, CertificateError> {
+    let ders = certificate::pem_to_ders(pem.as_bytes())?;
+    let [der] = ders.as_slice() else {
+        return Err(CertificateError::Malformed);
+    };
+    Ok(crate::bytes::sha256(certificate::from_der(der)?.public_key().raw))
 }
 
 /// The one attribute of that kind in the subject.

@@ -23,6 +23,10 @@ pub const ENROL_COMPLETE: &str = "/v1/enrol/complete";
 pub const ATTEST: &str = "/v1/attest";
 /// `POST` [`SecretsRequest`] → [`SecretsResponse`].
 pub const SECRETS: &str = "/v1/secrets";
+/// `POST` [`AccessorRequest`] → [`AccessorResponse`].
+pub const ACCESSOR: &str = "/v1/accessor";
+/// `POST` [`WatchRequest`] → [`WatchResponse`], held until the policy in force is another one or [`crate::limits::WATCH_HOLD`] is over.
+pub const WATCH: &str = "/v1/watch";
 /// `GET` OpenID discovery document.
 pub const OPENID: &str = "/.well-known/openid-configuration";
 /// `GET` JWK set.
@@ -100,6 +104,40 @@ pub struct AttestResponse {
     pub result: Blob,
     /// HPKE encapsulated key.
     pub encapsulated: Blob,
+    /// PEM of a client certificate for the TLS key that the Evidence certified, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+/// Names a vault token by its accessor, so that the Verifier can have it revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessorRequest {
+    /// The result that the token was had for (JWT).
+    pub ear: String,
+    /// The token's accessor: good for revoking and looking up, not for reading.
+    pub accessor: String,
+    /// The role that it was had for.
+    pub role: String,
+}
+
+/// Noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessorResponse {}
+
+/// Asks to be told when another policy is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchRequest {
+    /// Digest of the policy that the node was judged by, as in its result.
+    pub policy: String,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchResponse {
+    /// Its digest.
+    pub policy: String,
 }
 
 /// Asks the Verifier's own store for secrets.
@@ -132,6 +170,9 @@ pub struct Refusal {
     /// All failed checks.
     #[serde(default)]
     pub findings: Vec<Finding>,
+    /// The Verifier refuses this node until an operator clears it, whatever it sends.
+    #[serde(default)]
+    pub latched: bool,
 }
 
 impl From<Sealed> for AttestResponse {
@@ -139,6 +180,7 @@ impl From<Sealed> for AttestResponse {
         Self {
             result: sealed.sealed,
             encapsulated: sealed.encapsulated,
+            certificate: None,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 #![expect(clippy::result_large_err, reason = "a finding is rare and goes straight into a list")]
 
-use crate::bytes::sha256;
 use crate::eventlog::{Event, uefi};
 use crate::finding::Finding;
 use crate::pcr::PcrValue;
@@ -122,7 +121,7 @@ fn pcr_finding(verified: &Verified, image: &Image, pcr: u8) -> Finding {
 fn explain_command_line(verified: &Verified, image: &Image) -> Option<(String, String)> {
     let event = verified.events.iter().find(|e| uefi::is_load_options(e))?;
     let expected = image.cmdline.as_deref()?;
-    let is_measured = |text: &str| sha256(&load_options(text)) == event.digest;
+    let is_measured = |text: &str| event.digest.bank().hash(&[&load_options(text)]) == event.digest;
     if is_measured(expected) {
         return None; // The command line is right, so the initrd is what differs.
     }
@@ -138,7 +137,7 @@ fn explain_command_line(verified: &Verified, image: &Image) -> Option<(String, S
     } else if is_measured(&outside) {
         format!("in its place the command line \"{outside}\"")
     } else {
-        format!("a command line with SHA-256 {}", event.digest)
+        format!("a command line with digest {}", event.digest)
     };
     Some(("the image's command line alone".to_owned(), found))
 }
@@ -160,7 +159,7 @@ fn shown(events: &[Event], pcr: u8) -> String {
 mod tests {
     use super::*;
     use crate::bytes::Fixed;
-    use crate::testing::{Boot, CMDLINE, Node, ORDINARY, SMBIOS, policy};
+    use crate::testing::{Boot, Node, ORDINARY, SMBIOS, policy};
     use crate::verify::verify;
 
     fn verified(boot: &Boot) -> Verified {
@@ -210,7 +209,7 @@ mod tests {
             findings[0]
                 .found
                 .as_deref()
-                .is_some_and(|f| f.starts_with("a command line with SHA-256")),
+                .is_some_and(|f| f.starts_with("a command line with digest")),
             "{findings:?}"
         );
     }
@@ -219,12 +218,12 @@ mod tests {
     fn each_judged_register_counts() {
         for pcr in crate::pcr::JUDGED {
             let mut changed = verified(&ORDINARY);
-            changed.pcrs.0.insert(pcr, Fixed([1; 32]));
+            changed.pcrs.values.insert(pcr, Fixed([1; 32]).into());
             assert_eq!(
                 registers(&appraise(&changed, &policy()).expect_err("refused")),
                 [Some(pcr)]
             );
-            changed.pcrs.0.remove(&pcr);
+            changed.pcrs.values.remove(&pcr);
             assert_eq!(
                 registers(&appraise(&changed, &policy()).expect_err("refused")),
                 [Some(pcr)],
@@ -238,8 +237,8 @@ mod tests {
         let mut policy = policy();
         let mut other = policy.images[0].clone();
         other.name = "other".into();
-        policy.images[0].pcr4 = vec![Fixed([1; 32])];
-        other.pcr12 = vec![Fixed([1; 32])];
+        policy.images[0].pcr4 = vec![Fixed([1; 32]).into()];
+        other.pcr12 = vec![Fixed([1; 32]).into()];
         policy.images.push(other);
         let findings =
             appraise(&verified(&ORDINARY), &policy).expect_err("register 4 of one and 12 of the other do not add up");

@@ -6,7 +6,7 @@ use ciborium::value::Value;
 
 use crate::bytes::Fixed;
 
-const DOMAIN: &str = "rempart-binding-v1";
+const DOMAIN: &str = "rempart-binding-v2";
 
 /// What the roots of trust sign.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,10 @@ pub struct Binding<'a> {
     pub boot_id: &'a Fixed<16>,
     /// Head of the audit log.
     pub audit_head: &'a Fixed<32>,
+    /// The AK ([`crate::ak::key_id`]): so a TEE's report names the TPM that it belongs with.
+    pub ak: &'a Fixed<32>,
+    /// What the node claims without a root of trust of its own ([`crate::evidence::GuardClaim::digest`]).
+    pub claims: &'a Fixed<32>,
 }
 
 impl Binding<'_> {
@@ -36,6 +40,8 @@ impl Binding<'_> {
             Value::Bytes(self.exporter.0.to_vec()),
             Value::Bytes(self.boot_id.0.to_vec()),
             Value::Bytes(self.audit_head.0.to_vec()),
+            Value::Bytes(self.ak.0.to_vec()),
+            Value::Bytes(self.claims.0.to_vec()),
         ]);
         let mut out = Vec::new();
         ciborium::into_writer(&array, &mut out).expect("a Vec takes every byte");
@@ -69,13 +75,15 @@ mod tests {
             exporter: &ZERO,
             boot_id: &BOOT,
             audit_head: &ZERO,
+            ak: &ZERO,
+            claims: &ZERO,
         }
     }
 
     #[test]
-    fn the_encoding_is_an_array_of_seven_definite_strings() {
+    fn the_encoding_is_an_array_of_nine_definite_strings() {
         let encoded = sample().encode();
-        assert_eq!(encoded[0], 0x87);
+        assert_eq!(encoded[0], 0x89);
         assert_eq!(encoded[1], 0x72);
         assert_eq!(&encoded[2..20], DOMAIN.as_bytes());
         assert_eq!(&encoded[20..22], b"\x41c");
@@ -121,6 +129,15 @@ mod tests {
         assert_ne!(
             Binding {
                 boot_id: &Fixed([8; 16]),
+                ..sample()
+            }
+            .digest(),
+            digest
+        );
+        assert_ne!(Binding { ak: &other, ..sample() }.digest(), digest);
+        assert_ne!(
+            Binding {
+                claims: &other,
                 ..sample()
             }
             .digest(),

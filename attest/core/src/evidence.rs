@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::{Blob, Fixed};
 use crate::challenge::ChallengeToken;
 use crate::limits;
-use crate::pcr::{PcrValue, Pcrs};
+use crate::pcr::{Bank, PcrValue, Pcrs};
+use crate::tee::{TeeKind, TeeProvider};
 
-/// The only version there is.
-pub const VERSION: u8 = 1;
+/// The only version there is. Version 1 had no TEE and its binding did not name the AK.
+pub const VERSION: u8 = 2;
 
 /// What a node sends to be appraised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,11 @@ pub struct Evidence {
     pub audit_head: Fixed<32>,
     /// What the TPM says.
     pub tpm: TpmEvidence,
-    /// What the node says of its own guard. A claim of the measured software, not of the TPM.
+    /// What the TEE says; none where there is none. A policy may demand one.
+    pub tee: Option<TeeEvidence>,
+    /// systemd's own signed report (systemd 262 and later); empty when there is none.
+    pub systemd_report: Blob,
+    /// What the node says of its own guard. A claim of the measured software, not of the TPM; the binding holds its digest.
     pub guard: GuardClaim,
 }
 
@@ -37,11 +42,13 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TpmEvidence {
+    /// The bank that is quoted.
+    pub bank: Bank,
     /// TPMS_ATTEST as signed, without a length in front.
     pub quote: Blob,
     /// TPMT_SIGNATURE over it.
     pub signature: Blob,
-    /// The SHA-256 bank, one entry for each index of [`crate::pcr::QUOTED`].
+    /// The bank's values, one entry for each index of [`crate::pcr::QUOTED`].
     pub pcrs: Vec<(u8, PcrValue)>,
     /// PEM of the certificate that the Verifier gave the AK at enrolment.
     pub ak_certificate: String,
@@ -49,6 +56,43 @@ pub struct TpmEvidence {
     pub uefi_log: Blob,
     /// /run/log/systemd/tpm2-measure.log (JSON-SEQ).
     pub userspace_log: Blob,
+    /// /sys/kernel/security/ima/binary_runtime_measurements; empty when there is none.
+    pub ima_log: Blob,
+    /// /run/systemd/tpm2-pcr-signature.json (the image's .pcrsig); empty when there is none. Signed by the image's maker, so it may
+    /// come from the node.
+    pub pcr_signatures: Blob,
+    /// /run/systemd/stub/os-release (the image's .osrel); empty when there is none. Its digest is in PCR 11.
+    pub os_release: Blob,
+    /// A key for TLS that lives in this TPM, certified by the AK in this round.
+    pub tls_key: Option<KeyCertification>,
+}
+
+/// TPM2_Certify of a key by the AK, with the same qualifyingData as the quote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCertification {
+    /// TPM2B_PUBLIC of the key.
+    pub public: Blob,
+    /// TPMS_ATTEST of type certify, without a length in front.
+    pub attest: Blob,
+    /// TPMT_SIGNATURE over it by the AK.
+    pub signature: Blob,
+}
+
+/// A TEE's report with what came along with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeeEvidence {
+    /// Which TEE.
+    pub kind: TeeKind,
+    /// By which way the report was had.
+    pub provider: TeeProvider,
+    /// The report (SEV-SNP: ATTESTATION_REPORT) or quote (TDX), as the device gave it.
+    pub report: Blob,
+    /// The certificate table that the host supplied, as the kernel gives it (configfs-tsm: auxblob); empty when there is none.
+    pub certificates: Blob,
+    /// What REPORT_DATA is a digest of where a paravisor fills it ([`TeeProvider::VtpmNv`]); else empty.
+    pub runtime_data: Blob,
 }
 
 /// Whether the kernel denies what it should, as the guard reports it.
@@ -108,10 +152,10 @@ impl Evidence {
         serde_json::to_string_pretty(self).expect("maps with text keys always serialise")
     }
 
-    /// The claimed PCR values; `None` when an index stands twice, because then it is unclear which one is meant.
+    /// The claimed PCR values; `None` when an index stands twice, because then it is unclear which one is meant, and when a value is
+    /// of another bank than the one that is claimed.
     pub fn claimed_pcrs(&self) -> Option<Pcrs> {
-        let pcrs: Pcrs = self.tpm.pcrs.iter().copied().collect();
-        (pcrs.0.len() == self.tpm.pcrs.len()).then_some(pcrs)
+        Pcrs::collect(self.tpm.bank, self.tpm.pcrs.iter().copied())
     }
 
     fn within_limits(&self) -> Result<(), EvidenceError> {
@@ -127,11 +171,38 @@ impl Evidence {
             self.tpm.userspace_log.0.len(),
             limits::USERSPACE_LOG,
         )?;
+        within("tpm.ima_log", self.tpm.ima_log.0.len(), limits::IMA_LOG)?;
+        within(
+            "tpm.pcr_signatures",
+            self.tpm.pcr_signatures.0.len(),
+            limits::PCR_SIGNATURES,
+        )?;
+        within("tpm.os_release", self.tpm.os_release.0.len(), limits::OS_RELEASE)?;
+        if let Some(key) = &self.tpm.tls_key {
+            for part in [&key.public, &key.attest, &key.signature] {
+                within("tpm.tls_key", part.0.len(), limits::TPM2B)?;
+            }
+        }
+        if let Some(tee) = &self.tee {
+            within("tee.report", tee.report.0.len(), limits::TEE_REPORT)?;
+            within("tee.certificates", tee.certificates.0.len(), limits::TEE_CERTIFICATES)?;
+            within("tee.runtime_data", tee.runtime_data.0.len(), limits::TEE_REPORT)?;
+        }
+        within("systemd_report", self.systemd_report.0.len(), limits::SYSTEMD_REPORT)?;
         within(
             "guard.why",
             self.guard.why.as_deref().unwrap_or_default().len(),
             limits::GUARD_WHY,
         )
+    }
+}
+
+impl GuardClaim {
+    /// SHA-256 of the claim's CBOR, for the binding. The map has two keys of fixed names in a fixed order, so there is one encoding.
+    pub fn digest(&self) -> Fixed<32> {
+        let mut out = Vec::new();
+        ciborium::into_writer(self, &mut out).expect("a Vec takes every byte");
+        crate::bytes::sha256(&out)
     }
 }
 
@@ -156,13 +227,30 @@ mod tests {
             boot_id: Fixed([3; 16]),
             audit_head: Fixed::ZERO,
             tpm: TpmEvidence {
+                bank: Bank::Sha256,
                 quote: Blob(vec![4]),
                 signature: Blob(vec![5]),
-                pcrs: vec![(0, Fixed([6; 32])), (1, Fixed([7; 32]))],
+                pcrs: vec![(0, Fixed([6; 32]).into()), (1, Fixed([7; 32]).into())],
                 ak_certificate: "PEM".into(),
                 uefi_log: Blob(vec![8]),
                 userspace_log: Blob(vec![9]),
+                ima_log: Blob(vec![10]),
+                pcr_signatures: Blob(vec![16]),
+                os_release: Blob(vec![17]),
+                tls_key: Some(KeyCertification {
+                    public: Blob(vec![11]),
+                    attest: Blob(vec![12]),
+                    signature: Blob(vec![13]),
+                }),
             },
+            tee: Some(TeeEvidence {
+                kind: TeeKind::SevSnp,
+                provider: TeeProvider::ConfigfsTsm,
+                report: Blob(vec![14]),
+                certificates: Blob(vec![15]),
+                runtime_data: Blob::default(),
+            }),
+            systemd_report: Blob::default(),
             guard: GuardClaim {
                 enforcing: false,
                 why: Some("no BPF LSM".into()),
@@ -181,8 +269,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        let other = Evidence { v: 2, ..sample() };
-        assert_eq!(Evidence::from_cbor(&other.to_cbor()), Err(EvidenceError::Version(2)));
+        let other = Evidence { v: 1, ..sample() };
+        assert_eq!(Evidence::from_cbor(&other.to_cbor()), Err(EvidenceError::Version(1)));
     }
 
     #[test]
@@ -208,7 +296,7 @@ mod tests {
     #[test]
     fn a_register_that_stands_twice_is_ambiguous() {
         let mut twice = sample();
-        twice.tpm.pcrs.push((1, Fixed([8; 32])));
+        twice.tpm.pcrs.push((1, Fixed([8; 32]).into()));
         assert!(twice.claimed_pcrs().is_none());
     }
 }

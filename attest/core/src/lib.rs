@@ -48,9 +48,9 @@ pub mod verify;
 pub use binding::Binding;
 pub use bytes::{Blob, Fixed};
 pub use challenge::ChallengeToken;
-pub use evidence::{Evidence, GuardClaim, TpmEvidence};
+pub use evidence::{Evidence, GuardClaim, KeyCertification, TeeEvidence, TpmEvidence};
 pub use finding::Finding;
-pub use pcr::Pcrs;
+pub use pcr::{Bank, Digest, Pcrs};
 pub use policy::Policy;
 pub use tee::{TeeKind, TeeProvider};
 

@@ -1,13 +1,31 @@
 //! Named maxima for everything that arrives from outside, each with its unit and its reason.
 
-/// Evidence as CBOR, bytes: two event logs at their own maxima plus a quote and a certificate.
-pub const EVIDENCE: usize = 2 * 1024 * 1024;
+/// Evidence as CBOR, bytes: three logs at their own maxima plus a quote, a report and certificates.
+pub const EVIDENCE: usize = 8 * 1024 * 1024;
 /// JSON request bodies, bytes: the largest is an enrolment with an EK certificate.
 pub const JSON_BODY: usize = 64 * 1024;
 /// UEFI event log, bytes: firmware reserves 64 KiB to 256 KiB for it; vendors with long variable lists reach several hundred KiB.
 pub const UEFI_LOG: usize = 1024 * 1024;
 /// systemd user space log, bytes: a dozen records of about 400 bytes on an ordinary boot.
 pub const USERSPACE_LOG: usize = 256 * 1024;
+/// IMA list, bytes: the tcb policy gives some 2,000 entries of about 150 bytes on a server; long-lived machines have more.
+pub const IMA_LOG: usize = 5 * 1024 * 1024;
+/// Report of a TEE, bytes: SEV-SNP 1,184, a TDX quote with its certificates some 5,000, a paravisor's runtime data a few thousand.
+pub const TEE_REPORT: usize = 16 * 1024;
+/// Certificate table beside a TEE's report, bytes: the kernel's own maximum for SEV-SNP (SEV_FW_BLOB_MAX_SIZE).
+pub const TEE_CERTIFICATES: usize = 16 * 1024;
+/// Signatures over an image's PCR 11 (.pcrsig), bytes: some 1 KiB for each phase path and bank.
+pub const PCR_SIGNATURES: usize = 64 * 1024;
+/// An image's os-release, bytes: under 1 KiB.
+pub const OS_RELEASE: usize = 16 * 1024;
+/// A vault token's accessor, bytes: OpenBao's have 24.
+pub const ACCESSOR: usize = 128;
+/// Seconds for which a question about the policy in force is held.
+pub const WATCH_HOLD: u64 = 240;
+/// Held questions about the policy in force, count: one a node of a fleet of middle size; larger ones learn by their interval.
+pub const WATCHERS: usize = 10_000;
+/// systemd's report, bytes.
+pub const SYSTEMD_REPORT: usize = 256 * 1024;
 /// Events in one log, count: an ordinary boot has 40 to 150.
 pub const EVENTS: usize = 4096;
 /// One event's data, bytes: the largest seen are Secure Boot variables (dbx, some 24 KiB).

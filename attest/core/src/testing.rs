@@ -10,7 +10,7 @@ use rcgen::{
 
 use crate::bytes::{Blob, Fixed};
 use crate::evidence::{Evidence, GuardClaim, TpmEvidence};
-use crate::pcr::Pcrs;
+use crate::pcr::{Bank, PcrValue, Pcrs};
 use crate::policy::{Image, Policy};
 use crate::tpm::{attest, signature};
 use crate::verify::Context;
@@ -46,10 +46,11 @@ impl Boot {
             let (index, value) = line.split_once(' ').expect("INDEX HEX");
             (
                 index.parse::<u8>().expect("index"),
-                Fixed::from_hex(value).expect("hex"),
+                PcrValue::from_hex(value).expect("hex"),
             )
         };
-        self.pcrs.lines().map(line).filter(|(index, _)| *index < 15).collect()
+        let values = self.pcrs.lines().map(line).filter(|(index, _)| *index < 15);
+        Pcrs::collect(Bank::Sha256, values).expect("each register once")
     }
 }
 
@@ -60,6 +61,7 @@ pub fn policy() -> Policy {
     let mut policy = crate::policy::sample([0; 5]);
     policy.images = vec![Image {
         name: "trixie".into(),
+        bank: Bank::Sha256,
         cmdline: Some(CMDLINE.into()),
         accepted_risks: vec![],
         pcr4: value(4),
@@ -136,13 +138,20 @@ impl Node {
             boot_id: Fixed([7; 16]),
             audit_head: Fixed::ZERO,
             tpm: TpmEvidence {
+                bank: Bank::Sha256,
                 quote: Blob::default(),
                 signature: Blob::default(),
-                pcrs: boot.pcrs().0.into_iter().collect(),
+                pcrs: boot.pcrs().values.into_iter().collect(),
                 ak_certificate: self.certificate.clone(),
                 uefi_log: boot.uefi.into(),
                 userspace_log: boot.userspace.into(),
+                ima_log: Blob::default(),
+                pcr_signatures: Blob::default(),
+                os_release: Blob::default(),
+                tls_key: None,
             },
+            tee: None,
+            systemd_report: Blob::default(),
             guard: GuardClaim {
                 enforcing: false,
                 why: Some("no BPF LSM".into()),
@@ -161,6 +170,8 @@ impl Node {
             exporter: &EXPORTER,
             boot_id: &evidence.boot_id,
             audit_head: &evidence.audit_head,
+            ak: &crate::ak::key_id(&evidence.tpm.ak_certificate).expect("its own certificate"),
+            claims: &evidence.guard.digest(),
         };
         let quote = attest::pinned_quote(
             &binding.qualifying_data().0,

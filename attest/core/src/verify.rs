@@ -73,10 +73,10 @@ pub fn verify(evidence: &Evidence, context: &Context<'_>) -> Result<Verified, Ve
         .as_ref()
         .ok()
         .map_or(Ok(()), |c| quote_is_signed(evidence, c));
-    let bound = quote
-        .as_ref()
-        .ok()
-        .map_or(Ok(()), |q| quote_is_bound(evidence, q, context));
+    let bound = match (&quote, &certificate) {
+        (Ok(quote), Ok(certificate)) => quote_is_bound(evidence, quote, certificate, context),
+        _ => Ok(()),
+    };
     let pcrs = quote
         .as_ref()
         .map_err(|_| None)
@@ -143,8 +143,9 @@ fn ek_is_enrolled(evidence: &Evidence, certificate: &AkCertificate, context: &Co
 }
 
 fn quote_is_pinned(evidence: &Evidence) -> Result<Quote, Finding> {
-    let remedy = "the node's agent must quote the registers 0 to 14 of the SHA-256 bank; bring node and Verifier to the same release";
-    Quote::parse(&evidence.tpm.quote.0).map_err(|e| Finding::new("quote", &evidence.node, e.to_string(), remedy))
+    let remedy = "the node's agent must quote the registers 0 to 14 of the bank that it names; bring node and Verifier to the same release";
+    Quote::parse(&evidence.tpm.quote.0, evidence.tpm.bank)
+        .map_err(|e| Finding::new("quote", &evidence.node, e.to_string(), remedy))
 }
 
 fn quote_is_signed(evidence: &Evidence, certificate: &AkCertificate) -> Result<(), Finding> {
@@ -158,7 +159,12 @@ fn quote_is_signed(evidence: &Evidence, certificate: &AkCertificate) -> Result<(
     })
 }
 
-fn quote_is_bound(evidence: &Evidence, quote: &Quote, context: &Context<'_>) -> Result<(), Finding> {
+fn quote_is_bound(
+    evidence: &Evidence,
+    quote: &Quote,
+    certificate: &AkCertificate,
+    context: &Context<'_>,
+) -> Result<(), Finding> {
     let binding = Binding {
         challenge: evidence.challenge.as_bytes(),
         ephemeral: &evidence.ephemeral,
@@ -166,6 +172,8 @@ fn quote_is_bound(evidence: &Evidence, quote: &Quote, context: &Context<'_>) -> 
         exporter: context.exporter,
         boot_id: &evidence.boot_id,
         audit_head: &evidence.audit_head,
+        ak: &certificate.key_id,
+        claims: &evidence.guard.digest(),
     };
     let expected = binding.qualifying_data();
     if quote.extra_data == expected.0 {
@@ -186,36 +194,37 @@ fn values_are_quoted(evidence: &Evidence, quote: &Quote) -> Result<Pcrs, Finding
     let fail = |what: &str| Finding::new("pcr-digest", &evidence.node, what, RETRY);
     let pcrs = evidence
         .claimed_pcrs()
-        .ok_or_else(|| fail("a PCR stands twice in the Evidence"))?;
-    if !pcrs.0.keys().copied().eq(QUOTED) {
+        .ok_or_else(|| fail("a PCR stands twice in the Evidence, or is of another bank than it names"))?;
+    if !pcrs.values.keys().copied().eq(QUOTED) {
         return Err(fail("the Evidence does not carry exactly the PCRs 0 to 14"));
     }
-    if pcrs.digest() == quote.pcr_digest {
+    let digest = pcrs.digest(quote.pcr_digest.bank());
+    if digest == quote.pcr_digest {
         return Ok(pcrs);
     }
     Err(fail("the PCR values are not the ones that were quoted")
         .expected(quote.pcr_digest.to_string())
-        .found(pcrs.digest().to_string()))
+        .found(digest.to_string()))
 }
 
 /// Reads and replays both logs; each judged register must come out as quoted.
 fn logs_equal_quote(evidence: &Evidence, pcrs: &Pcrs) -> (Vec<Event>, Vec<Finding>) {
     let fail = |what: String| Finding::new("event-log", &evidence.node, what, RETRY);
     let mut findings = Vec::new();
-    let mut events = uefi::parse(&evidence.tpm.uefi_log.0).unwrap_or_else(|e| {
+    let mut events = uefi::parse(&evidence.tpm.uefi_log.0, evidence.tpm.bank).unwrap_or_else(|e| {
         findings.push(fail(e.to_string()));
         vec![]
     });
-    match userspace::parse(&evidence.tpm.userspace_log.0) {
+    match userspace::parse(&evidence.tpm.userspace_log.0, evidence.tpm.bank) {
         Ok(more) => events.extend(more),
         Err(e) => findings.push(fail(e.to_string())),
     }
     if findings.is_empty() {
-        let replayed = replay::replay(&events);
+        let replayed = replay::replay(evidence.tpm.bank, &events);
         for pcr in JUDGED {
             let (logged, quoted) = (
-                replayed.value(pcr).unwrap_or(Fixed::ZERO),
-                pcrs.value(pcr).unwrap_or(Fixed::ZERO),
+                replayed.value(pcr).unwrap_or(pcrs.bank.zero()),
+                pcrs.value(pcr).unwrap_or(pcrs.bank.zero()),
             );
             if logged != quoted {
                 let what = format!(
@@ -320,7 +329,7 @@ mod tests {
         let node = Node::new();
         let mut evidence = node.evidence(&ORDINARY);
         evidence.boot_id = Fixed([1; 16]);
-        evidence.tpm.pcrs[3].1 = Fixed([1; 32]);
+        evidence.tpm.pcrs[3].1 = Fixed([1; 32]).into();
         evidence.tpm.signature.0[10] ^= 1;
         let late = Context {
             now: NOW + 121,
@@ -355,7 +364,7 @@ mod tests {
         let node = Node::new();
         let mut evidence = node.evidence(&ORDINARY);
         // The TPM saw one more event than the log tells.
-        evidence.tpm.pcrs[4].1 = crate::pcr::extended(&evidence.tpm.pcrs[4].1, &Fixed([1; 32]));
+        evidence.tpm.pcrs[4].1 = crate::pcr::extended(&evidence.tpm.pcrs[4].1, &Fixed([1; 32]).into());
         node.quote(&mut evidence);
         let verified = verify(&evidence, &node.context()).expect("the quote is authentic");
         assert_eq!(

@@ -4,7 +4,7 @@
 use rempart_attest::eventlog::{uefi, userspace};
 use rempart_attest::policy::predict::{Options, SecureBoot, predict};
 use rempart_attest::tpm::EkPublic;
-use rempart_attest::{Evidence, ek::EkRoots};
+use rempart_attest::{Bank, Evidence, ek::EkRoots};
 
 const UEFI: &[u8] = include_bytes!("../../../tests/fixtures/boot/uefi.log");
 const USERSPACE: &[u8] = include_bytes!("../../../tests/fixtures/boot/userspace.log");
@@ -24,12 +24,12 @@ fn changed(input: &[u8], mut parse: impl FnMut(&[u8])) {
 
 #[test]
 fn firmware_log() {
-    changed(UEFI, |bytes| drop(uefi::parse(bytes)));
+    changed(UEFI, |bytes| drop(uefi::parse(bytes, Bank::Sha256)));
 }
 
 #[test]
 fn systemd_log() {
-    changed(USERSPACE, |bytes| drop(userspace::parse(bytes)));
+    changed(USERSPACE, |bytes| drop(userspace::parse(bytes, Bank::Sha256)));
 }
 
 #[test]
@@ -44,10 +44,13 @@ fn keys_and_certificates() {
 #[test]
 fn envelope() {
     let json = serde_json::json!({
-        "v": 1, "node": "n", "challenge": "AAAA", "ephemeral": "11".repeat(32), "boot_id": "22".repeat(16),
+        "v": 2, "node": "n", "challenge": "AAAA", "ephemeral": "11".repeat(32), "boot_id": "22".repeat(16),
         "audit_head": "33".repeat(32), "guard": { "enforcing": true, "why": null },
-        "tpm": { "quote": "AA==", "signature": "AA==", "pcrs": [[0, "44".repeat(32)]], "ak_certificate": "x",
-                 "uefi_log": "AA==", "userspace_log": "AA==" },
+        "tee": { "kind": "sev-snp", "provider": "configfs-tsm", "report": "AA==", "certificates": "", "runtime_data": "" },
+        "systemd_report": "",
+        "tpm": { "bank": "sha256", "quote": "AA==", "signature": "AA==", "pcrs": [[0, "44".repeat(32)]], "ak_certificate": "x",
+                 "uefi_log": "AA==", "userspace_log": "AA==", "ima_log": "AA==", "pcr_signatures": "", "os_release": "",
+                 "tls_key": { "public": "AA==", "attest": "AA==", "signature": "AA==" } },
     });
     let evidence: Evidence = serde_json::from_value(json).expect("evidence");
     changed(&evidence.to_cbor(), |bytes| drop(Evidence::from_cbor(bytes)));
@@ -73,6 +76,7 @@ fn image_headers() {
     let options = Options {
         name: "n".into(),
         counter: 1,
+        bank: Bank::Sha256,
         secure_boot: SecureBoot::Off,
         accept: vec![],
         require_guard: false,

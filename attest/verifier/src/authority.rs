@@ -143,7 +143,8 @@ mod tests {
         let (authority, point, ek) = (authority(), point(), Fixed([7; 32]));
         let pem = authority.certify("demo-1", &ek, &point).expect("certified");
         let verified = ak::verify(&pem, authority.der(), "demo-1", clock::now()).expect("verifies");
-        assert_eq!(verified, ak::AkCertificate { point, ek });
+        let key_id = ak::key_id(&pem).expect("reads");
+        assert_eq!(verified, ak::AkCertificate { point, key_id, ek });
         let other = ak::verify(&pem, authority.der(), "demo-2", clock::now());
         assert_eq!(other, Err(CertificateError::Subject { found: "demo-1".into() }));
     }

@@ -7,7 +7,7 @@ use rempart_attest::api::{self, *};
 use rempart_attest::ear::Ear;
 use rempart_attest::hpke::{EphemeralKey, Purpose};
 use rempart_attest::secrets::SecretBundle;
-use rempart_attest::{Binding, Blob, Evidence, Finding, Fixed, GuardClaim, TpmEvidence};
+use rempart_attest::{Bank, Binding, Blob, Evidence, Finding, Fixed, GuardClaim, TpmEvidence};
 use support::client::Client;
 use support::tpm::{Tpm, UEFI_LOG, USERSPACE_LOG};
 use support::verifier::{ID, Verifier, policy};
@@ -49,29 +49,42 @@ fn evidence(client: &mut Client, tpm: &Tpm, node: &str, ak_certificate: &str, se
         exporter: &client.exporter,
         boot_id: &BOOT,
         audit_head: &Fixed::ZERO,
+        ak: &rempart_attest::ak::key_id(ak_certificate).unwrap_or(Fixed::ZERO),
+        claims: &guard().digest(),
     };
     let (quote, signature) = tpm.quote(&binding.qualifying_data().0, selection);
     let evidence = Evidence {
-        v: 1,
+        v: rempart_attest::evidence::VERSION,
         node: node.into(),
         challenge: given.challenge,
         ephemeral: *key.public(),
         boot_id: BOOT,
         audit_head: Fixed::ZERO,
         tpm: TpmEvidence {
+            bank: Bank::Sha256,
             quote: Blob(quote),
             signature: Blob(signature),
             pcrs: tpm.pcrs(),
             ak_certificate: ak_certificate.into(),
             uefi_log: Blob(UEFI_LOG.to_vec()),
             userspace_log: Blob(USERSPACE_LOG.to_vec()),
+            ima_log: Blob::default(),
+            pcr_signatures: Blob::default(),
+            os_release: Blob::default(),
+            tls_key: None,
         },
-        guard: GuardClaim {
-            enforcing: false,
-            why: Some("a test".into()),
-        },
+        tee: None,
+        systemd_report: Blob::default(),
+        guard: guard(),
     };
     Round { evidence, key }
+}
+
+fn guard() -> GuardClaim {
+    GuardClaim {
+        enforcing: false,
+        why: Some("a test".into()),
+    }
 }
 
 fn attest(client: &mut Client, round: &Round) -> Result<String, Refusal> {
@@ -282,7 +295,7 @@ fn changed_registers_selections_signatures_and_logs_are_refused() {
     };
     let is = |check: &str, pcr| (check.to_owned(), pcr);
     assert_eq!(
-        found(&mut client, &|e| e.tpm.pcrs[11].1.0[0] ^= 1),
+        found(&mut client, &|e| e.tpm.pcrs[11].1 = Fixed([1; 32]).into()),
         [is("pcr-digest", None)]
     );
     assert_eq!(

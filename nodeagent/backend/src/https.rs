@@ -210,6 +210,7 @@ impl Connection {
         let refusal = serde_json::from_slice(&answer).unwrap_or_else(|_| Refusal {
             error: "the server gave no reason".into(),
             findings: Vec::new(),
+            latched: false,
         });
         Err(HttpsError::Refused {
             server: self.server.clone(),

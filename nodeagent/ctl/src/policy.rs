@@ -43,6 +43,7 @@ fn options(told: &Predict) -> Options {
     Options {
         name: told.name.clone(),
         counter: told.counter,
+        bank: rempart_attest::Bank::Sha256,
         secure_boot: match told.secure_boot {
             SecureBootSwitch::Off => SecureBoot::Off,
         },

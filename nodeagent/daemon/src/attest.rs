@@ -11,7 +11,7 @@ use std::{
 };
 
 use rempart_attest::{
-    Binding, Blob, Evidence, Finding, Fixed, GuardClaim, TpmEvidence,
+    Bank, Binding, Blob, Digest, Evidence, Finding, Fixed, GuardClaim, TpmEvidence,
     api::{self, AttestResponse, ChallengeRequest, ChallengeResponse, Refusal},
     evidence, hpke,
     hpke::{EphemeralKey, Purpose},
@@ -108,6 +108,9 @@ impl Attestor {
         let key = EphemeralKey::generate().map_err(failed)?;
         let boot_id = Fixed(clock::boot_id().map_err(|error| failed(format!("boot id cannot be read: {error}")))?);
         let audit_head = Fixed(self.audit.head());
+        let ak =
+            rempart_attest::ak::key_id(&ak_certificate).map_err(|error| Attempt::Certificate(error.to_string()))?;
+        let guard = self.guard_claim().await;
         let binding = Binding {
             challenge: asked.challenge.as_bytes(),
             ephemeral: key.public(),
@@ -115,6 +118,8 @@ impl Attestor {
             exporter: &Fixed(*connection.exporter()),
             boot_id: &boot_id,
             audit_head: &audit_head,
+            ak: &ak,
+            claims: &guard.digest(),
         };
         let (quoted, logs) = self.measure(binding.qualifying_data().0).await?;
         let sent = Evidence {
@@ -125,14 +130,21 @@ impl Attestor {
             boot_id,
             audit_head,
             tpm: TpmEvidence {
+                bank: Bank::Sha256,
                 quote: Blob(quoted.attest),
                 signature: Blob(quoted.signature),
                 pcrs: pcrs(&quoted.pcrs),
                 ak_certificate,
                 uefi_log: Blob(logs.uefi_log),
                 userspace_log: Blob(logs.userspace_log),
+                ima_log: Blob::default(),
+                pcr_signatures: Blob::default(),
+                os_release: Blob::default(),
+                tls_key: None,
             },
-            guard: self.guard_claim().await,
+            tee: None,
+            systemd_report: Blob::default(),
+            guard,
         };
         let answer: AttestResponse = connection.post_as(api::ATTEST, api::CBOR, sent.to_cbor()).await?;
         let jwt = key
@@ -335,11 +347,11 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-fn pcrs(values: &std::collections::BTreeMap<u32, [u8; 32]>) -> Vec<(u8, Fixed<32>)> {
+fn pcrs(values: &std::collections::BTreeMap<u32, [u8; 32]>) -> Vec<(u8, Digest)> {
     // The device quotes 0 to 14, which fit.
     values
         .iter()
-        .map(|(index, value)| (*index as u8, Fixed(*value)))
+        .map(|(index, value)| (*index as u8, Fixed(*value).into()))
         .collect()
 }
 

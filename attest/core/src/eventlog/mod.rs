@@ -15,7 +15,7 @@ use crate::pcr::PcrValue;
 pub struct Event {
     /// The register it was extended into.
     pub pcr: u8,
-    /// SHA-256 that was extended.
+    /// The digest that was extended, of the bank that the log was read for.
     pub digest: PcrValue,
     /// In words, shortened and printable: the log's claim.
     pub text: String,

@@ -2,11 +2,12 @@
 //! `verify`; here it is only computed.
 
 use super::Event;
-use crate::pcr::{JUDGED, Pcrs};
+use crate::pcr::{Bank, JUDGED, Pcrs};
 
 /// The registers after all events. A judged register without an event stays zero.
-pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Pcrs {
-    let mut pcrs: Pcrs = JUDGED.iter().map(|index| (*index, crate::bytes::Fixed::ZERO)).collect();
+pub fn replay<'a>(bank: Bank, events: impl IntoIterator<Item = &'a Event>) -> Pcrs {
+    let mut pcrs = Pcrs::new(bank);
+    pcrs.values.extend(JUDGED.map(|index| (index, bank.zero())));
     for event in events {
         pcrs.extend(event.pcr, &event.digest);
     }

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::{Event, printable};
-use crate::bytes::Fixed;
 use crate::limits;
+use crate::pcr::{Bank, PcrValue};
 
 const EV_NO_ACTION: u32 = 3;
 const EV_EVENT_TAG: u32 = 6;
-const SHA256: u16 = 0x000b;
 const TEXT_LEN: usize = 120;
 
 /// Why a firmware log cannot be used. The node's firmware or the node is to blame.
@@ -20,12 +19,12 @@ pub enum UefiLogError {
     Empty,
     /// The log has the SHA-1 form.
     #[error(
-        "the firmware event log has the SHA-1 form; only the crypto-agile form with SHA-256 counts: switch the SHA-256 bank on"
+        "the firmware event log has the SHA-1 form; only the crypto-agile form with SHA-256 or SHA-384 counts: switch such a bank on"
     )]
     Legacy,
-    /// No SHA-256 bank.
-    #[error("the firmware event log carries no SHA-256 digests: switch the SHA-256 bank on")]
-    NoSha256,
+    /// The quoted bank is not in it.
+    #[error("the firmware event log carries no {0} digests: switch the {0} bank on")]
+    NoBank(Bank),
     /// Ends in the middle.
     #[error("the firmware event log ends in the middle of event {event} ({field})")]
     Short {
@@ -56,19 +55,19 @@ pub enum UefiLogError {
     },
 }
 
-/// Reads a log into the measurements that extend a register, in order.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, UefiLogError> {
+/// Reads a log into the measurements that extend a register of `bank`, in order.
+pub fn parse(bytes: &[u8], bank: Bank) -> Result<Vec<Event>, UefiLogError> {
     if bytes.is_empty() {
         return Err(UefiLogError::Empty);
     }
     within(0, "log size", bytes.len(), limits::UEFI_LOG)?;
     let mut from = Cursor { rest: bytes, event: 0 };
-    let sizes = header(&mut from)?;
+    let sizes = header(&mut from, bank)?;
     let mut events = Vec::new();
     while !from.rest.is_empty() {
         from.event += 1;
         within(from.event, "number of events", from.event, limits::EVENTS)?;
-        events.extend(event(&mut from, &sizes)?);
+        events.extend(event(&mut from, &sizes, bank)?);
     }
     Ok(events)
 }
@@ -115,7 +114,7 @@ fn within(event: usize, field: &'static str, found: usize, max: usize) -> Result
 }
 
 /// The first event: TCG_PCR_EVENT around a TCG_EfiSpecIDEvent. Gives the digest sizes by algorithm.
-fn header(from: &mut Cursor<'_>) -> Result<BTreeMap<u16, usize>, UefiLogError> {
+fn header(from: &mut Cursor<'_>, bank: Bank) -> Result<BTreeMap<u16, usize>, UefiLogError> {
     from.u32("pcrIndex")?;
     let kind = from.u32("eventType")?;
     from.take(20, "digest")?;
@@ -136,18 +135,18 @@ fn header(from: &mut Cursor<'_>) -> Result<BTreeMap<u16, usize>, UefiLogError> {
         let algorithm = spec.u16("algorithmId")?;
         sizes.insert(algorithm, usize::from(spec.u16("digestSize")?));
     }
-    match sizes.get(&SHA256) {
-        Some(32) => Ok(sizes),
+    match sizes.get(&bank.tpm_alg()) {
+        Some(size) if *size == bank.size() => Ok(sizes),
         Some(_) => Err(UefiLogError::Malformed {
             event: 0,
-            field: "digestSize of SHA-256",
+            field: "digestSize",
         }),
-        None => Err(UefiLogError::NoSha256),
+        None => Err(UefiLogError::NoBank(bank)),
     }
 }
 
 /// One TCG_PCR_EVENT2. `None` for EV_NO_ACTION, which extends nothing.
-fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>) -> Result<Option<Event>, UefiLogError> {
+fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>, bank: Bank) -> Result<Option<Event>, UefiLogError> {
     let number = from.event;
     let pcr = from.u32("pcrIndex")?;
     let kind = from.u32("eventType")?;
@@ -161,14 +160,14 @@ fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>) -> Result<Option<E
             field: "hashAlg not declared",
         })?;
         let bytes = from.take(size, "digest")?;
-        if algorithm == SHA256
+        if algorithm == bank.tpm_alg()
             && digest
-                .replace(Fixed::try_from(bytes).expect("size 32 was demanded"))
+                .replace(PcrValue::from_bytes(bytes).expect("the bank's size was demanded"))
                 .is_some()
         {
             return Err(UefiLogError::Malformed {
                 event: number,
-                field: "two SHA-256 digests",
+                field: "two digests of one bank",
             });
         }
     }
@@ -180,7 +179,7 @@ fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>) -> Result<Option<E
     }
     let digest = digest.ok_or(UefiLogError::Malformed {
         event: number,
-        field: "no SHA-256 digest",
+        field: "no digest of the bank",
     })?;
     // The PC Client profile has 24 registers; a larger number cannot have been extended.
     let pcr = u8::try_from(pcr)
@@ -298,14 +297,14 @@ mod tests {
 
     fn recorded(pcr: u8) -> PcrValue {
         let line = PCRS.lines().find_map(|l| l.strip_prefix(&format!("{pcr} ")));
-        Fixed::from_hex(line.expect("register")).expect("hex")
+        PcrValue::from_hex(line.expect("register")).expect("hex")
     }
 
     #[test]
     fn a_recorded_boot_replays_to_the_registers_of_its_tpm() {
-        let mut events = parse(LOG).expect("reads");
-        events.extend(userspace::parse(USERSPACE).expect("reads"));
-        let replayed = replay::replay(&events);
+        let mut events = parse(LOG, Bank::Sha256).expect("reads");
+        events.extend(userspace::parse(USERSPACE, Bank::Sha256).expect("reads"));
+        let replayed = replay::replay(Bank::Sha256, &events);
         for pcr in JUDGED.into_iter().chain([0, 1, 2, 3, 5, 6]) {
             assert_eq!(replayed.value(pcr), Some(recorded(pcr)), "PCR {pcr}");
         }
@@ -313,7 +312,7 @@ mod tests {
 
     #[test]
     fn events_are_explained_in_words() {
-        let events = parse(LOG).expect("reads");
+        let events = parse(LOG, Bank::Sha256).expect("reads");
         let text = |pcr: u8| {
             events
                 .iter()
@@ -331,17 +330,19 @@ mod tests {
     fn a_log_in_the_sha1_form_is_refused_by_name() {
         let mut legacy = LOG.to_vec();
         legacy[32 + 13] = b'2';
-        assert_eq!(parse(&legacy), Err(UefiLogError::Legacy));
+        assert_eq!(parse(&legacy, Bank::Sha256), Err(UefiLogError::Legacy));
         let mut measured = LOG.to_vec();
         measured[4] = 1;
-        assert_eq!(parse(&measured), Err(UefiLogError::Legacy));
-        assert_eq!(parse(b""), Err(UefiLogError::Empty));
+        assert_eq!(parse(&measured, Bank::Sha256), Err(UefiLogError::Legacy));
+        assert_eq!(parse(b"", Bank::Sha256), Err(UefiLogError::Empty));
     }
 
     #[test]
     fn every_truncation_either_ends_between_events_or_is_refused() {
-        let whole = parse(LOG).expect("reads").len();
-        let good = (1..LOG.len()).filter(|len| parse(&LOG[..*len]).is_ok()).count();
+        let whole = parse(LOG, Bank::Sha256).expect("reads").len();
+        let good = (1..LOG.len())
+            .filter(|len| parse(&LOG[..*len], Bank::Sha256).is_ok())
+            .count();
         // After the header and after each event but the last.
         assert_eq!(good, whole);
     }
@@ -351,14 +352,14 @@ mod tests {
         let mut log = LOG.to_vec();
         log[28..32].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(matches!(
-            parse(&log),
+            parse(&log, Bank::Sha256),
             Err(UefiLogError::TooLarge { field: "eventSize", .. })
         ));
         let header = 32 + u32::from_le_bytes(LOG[28..32].try_into().expect("four")) as usize;
         let mut log = LOG.to_vec();
         log[header + 8..header + 12].copy_from_slice(&99u32.to_le_bytes());
         assert!(matches!(
-            parse(&log),
+            parse(&log, Bank::Sha256),
             Err(UefiLogError::TooLarge {
                 field: "digests count",
                 event: 1,
@@ -368,7 +369,7 @@ mod tests {
         let mut log = LOG.to_vec();
         log[header..header + 4].copy_from_slice(&24u32.to_le_bytes());
         assert_eq!(
-            parse(&log),
+            parse(&log, Bank::Sha256),
             Err(UefiLogError::Malformed {
                 event: 1,
                 field: "pcrIndex"
@@ -377,16 +378,17 @@ mod tests {
         let mut log = LOG.to_vec();
         log[header + 12..header + 14].copy_from_slice(&0x000cu16.to_le_bytes());
         assert!(
-            matches!(parse(&log), Err(UefiLogError::Malformed { .. })),
+            matches!(parse(&log, Bank::Sha256), Err(UefiLogError::Malformed { .. })),
             "an algorithm that the header did not declare"
         );
     }
 
     #[test]
-    fn a_log_without_sha256_is_refused() {
+    fn a_log_without_the_bank_is_refused() {
+        assert_eq!(parse(LOG, Bank::Sha384), Err(UefiLogError::NoBank(Bank::Sha384)));
         let mut log = LOG.to_vec();
         let algorithm = 32 + 16 + 8 + 4;
         log[algorithm] = 4;
-        assert_eq!(parse(&log), Err(UefiLogError::NoSha256));
+        assert_eq!(parse(&log, Bank::Sha256), Err(UefiLogError::NoBank(Bank::Sha256)));
     }
 }

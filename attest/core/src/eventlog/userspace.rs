@@ -4,8 +4,8 @@
 use serde::Deserialize;
 
 use super::{Event, printable};
-use crate::bytes::Fixed;
 use crate::limits;
+use crate::pcr::{Bank, PcrValue};
 
 const RECORD_SEPARATOR: u8 = 0x1e;
 
@@ -30,11 +30,13 @@ pub enum UserspaceLogError {
         /// The parser's words.
         why: String,
     },
-    /// A record of a register without a SHA-256 digest.
-    #[error("record {record} of systemd's measurement log has no SHA-256 digest: switch the SHA-256 bank on")]
-    NoSha256 {
+    /// A record of a register without a digest of the quoted bank.
+    #[error("record {record} of systemd's measurement log has no {bank} digest: switch the {bank} bank on")]
+    NoBank {
         /// Its number, from 1.
         record: usize,
+        /// The bank.
+        bank: Bank,
     },
 }
 
@@ -62,8 +64,8 @@ struct Content {
     event_type: Option<String>,
 }
 
-/// Reads a log into measurements, in order. An empty log has none.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, UserspaceLogError> {
+/// Reads a log into measurements of `bank`, in order. An empty log has none.
+pub fn parse(bytes: &[u8], bank: Bank) -> Result<Vec<Event>, UserspaceLogError> {
     if bytes.len() > limits::USERSPACE_LOG {
         return Err(UserspaceLogError::TooLarge {
             what: "bytes",
@@ -84,13 +86,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Event>, UserspaceLogError> {
                 max: limits::EVENTS,
             });
         }
-        events.extend(event(number, record)?);
+        events.extend(event(number, record, bank)?);
     }
     Ok(events)
 }
 
 /// `None` for a record that is not about a register (NV indexes, systemd 259).
-fn event(number: usize, record: &[u8]) -> Result<Option<Event>, UserspaceLogError> {
+fn event(number: usize, record: &[u8], bank: Bank) -> Result<Option<Event>, UserspaceLogError> {
     let malformed = |why: String| UserspaceLogError::Malformed { record: number, why };
     let record: Record = serde_json::from_slice(record).map_err(|e| malformed(e.to_string()))?;
     let Some(pcr) = record.pcr else { return Ok(None) };
@@ -100,10 +102,11 @@ fn event(number: usize, record: &[u8]) -> Result<Option<Event>, UserspaceLogErro
     let digest = record
         .digests
         .iter()
-        .find(|d| d.hash_alg == "sha256")
-        .ok_or(UserspaceLogError::NoSha256 { record: number })?;
-    let digest =
-        Fixed::from_hex(&digest.digest).ok_or_else(|| malformed("the SHA-256 digest is not 64 hex digits".into()))?;
+        .find(|d| d.hash_alg == bank.to_string())
+        .ok_or(UserspaceLogError::NoBank { record: number, bank })?;
+    let digest = PcrValue::from_hex(&digest.digest)
+        .filter(|d| d.bank() == bank)
+        .ok_or_else(|| malformed(format!("the {bank} digest has not that bank's length in hex digits")))?;
     let kind = record.content.event_type.unwrap_or_else(|| "unknown".into());
     let text = format!(
         "systemd {} \"{}\"",
@@ -133,38 +136,41 @@ mod tests {
     #[test]
     fn phases_are_read_in_order() {
         let log = record(11, "sha256", "enter-initrd") + &record(11, "sha256", "leave-initrd");
-        let events = parse(log.as_bytes()).expect("reads");
+        let events = parse(log.as_bytes(), Bank::Sha256).expect("reads");
         assert_eq!(events.len(), 2);
-        assert_eq!(events[1].digest, crate::bytes::sha256(b"leave-initrd"));
+        assert_eq!(events[1].digest, Bank::Sha256.hash(&[b"leave-initrd"]));
         assert_eq!(events[1].text, "systemd phase \"leave-initrd\"");
-        assert_eq!(parse(b""), Ok(vec![]));
+        assert_eq!(parse(b"", Bank::Sha256), Ok(vec![]));
     }
 
     #[test]
     fn a_cut_record_is_refused_with_its_number() {
         let log = record(11, "sha256", "enter-initrd") + "\x1e{\"pcr\":11,";
         assert!(matches!(
-            parse(log.as_bytes()),
+            parse(log.as_bytes(), Bank::Sha256),
             Err(UserspaceLogError::Malformed { record: 2, .. })
         ));
     }
 
     #[test]
-    fn a_record_without_sha256_is_refused() {
+    fn a_record_without_the_bank_is_refused() {
         assert_eq!(
-            parse(record(11, "sha1", "x").as_bytes()),
-            Err(UserspaceLogError::NoSha256 { record: 1 })
+            parse(record(11, "sha1", "x").as_bytes(), Bank::Sha256),
+            Err(UserspaceLogError::NoBank {
+                record: 1,
+                bank: Bank::Sha256
+            })
         );
     }
 
     #[test]
     fn a_register_that_no_tpm_has_is_refused() {
-        assert!(parse(record(24, "sha256", "x").as_bytes()).is_err());
+        assert!(parse(record(24, "sha256", "x").as_bytes(), Bank::Sha256).is_err());
     }
 
     #[test]
     fn too_much_is_refused_before_it_is_read() {
-        let refused = parse(&vec![b' '; limits::USERSPACE_LOG + 1]).expect_err("too large");
+        let refused = parse(&vec![b' '; limits::USERSPACE_LOG + 1], Bank::Sha256).expect_err("too large");
         assert!(matches!(refused, UserspaceLogError::TooLarge { what: "bytes", .. }));
     }
 }

@@ -9,7 +9,7 @@ pub mod signature;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::pcr::{JUDGED, PcrValue, Pcrs};
+use crate::pcr::{Bank, JUDGED, PcrValue, Pcrs};
 
 /// The only format version there is.
 pub const VERSION: u32 = 1;
@@ -38,6 +38,9 @@ pub struct Policy {
 pub struct Image {
     /// For people and logs.
     pub name: String,
+    /// Bank of all its values.
+    #[serde(default)]
+    pub bank: Bank,
     /// The kernel command line, only to explain a mismatch; never compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
@@ -81,6 +84,16 @@ pub enum PolicyError {
         image: String,
         /// The register.
         pcr: u8,
+    },
+    /// A value of another bank than the image's.
+    #[error("image \"{image}\" of the policy has a value for PCR {pcr} that is not of its bank {bank}")]
+    OtherBank {
+        /// The image.
+        image: String,
+        /// The register.
+        pcr: u8,
+        /// The bank that the image names.
+        bank: Bank,
     },
     /// Two images of the same name.
     #[error("the policy names image \"{0}\" twice")]
@@ -143,6 +156,14 @@ impl Policy {
                     pcr,
                 });
             }
+            let other = |pcr: &u8| image.accepted(*pcr).iter().any(|value| value.bank() != image.bank);
+            if let Some(pcr) = JUDGED.into_iter().find(other) {
+                return Err(PolicyError::OtherBank {
+                    image: image.name.clone(),
+                    pcr,
+                    bank: image.bank,
+                });
+            }
         }
         Ok(())
     }
@@ -181,9 +202,10 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 pub(crate) fn sample(values: [u8; 5]) -> Policy {
-    let value = |at: usize| vec![crate::bytes::Fixed([values[at]; 32])];
+    let value = |at: usize| vec![crate::bytes::Fixed([values[at]; 32]).into()];
     let image = Image {
         name: "demo".into(),
+        bank: Bank::Sha256,
         cmdline: None,
         accepted_risks: vec![],
         pcr4: value(0),

@@ -3,21 +3,20 @@
 
 use super::alg;
 use super::wire::{Reader, WireError, demand};
-use crate::bytes::Fixed;
-use crate::pcr::{self, PcrValue};
+use crate::pcr::{self, Bank, Digest};
 
 const TPM_GENERATED_VALUE: u32 = 0xff54_4347;
 const TPM_ST_ATTEST_QUOTE: u16 = 0x8018;
 /// Bytes of a selection bit map: 24 registers on a PC (PTP 4.6).
 const SELECT_LEN: u8 = 3;
 
-/// A quote over exactly the pinned registers of the SHA-256 bank.
+/// A quote over exactly the pinned registers of one bank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// qualifyingData: the first half of the binding's digest.
     pub extra_data: Vec<u8>,
-    /// SHA-256 over the selected registers.
-    pub pcr_digest: PcrValue,
+    /// The signing scheme's hash over the selected registers.
+    pub pcr_digest: Digest,
     /// TPM Resets so far (reboots). Obfuscated per key for keys outside the endorsement hierarchy, therefore only compared.
     pub reset_count: u32,
     /// TPM Restarts and resumes since the last reset.
@@ -37,16 +36,18 @@ pub enum QuoteError {
     #[error("the quote cannot be read: {0}")]
     Wire(#[from] WireError),
     /// Registers or bank are not the pinned ones.
-    #[error("the quote selects {found}, only {} is accepted", pinned_selection())]
+    #[error("the quote selects {found}, only {pinned} is accepted")]
     Selection {
         /// What it selects, in words.
         found: String,
+        /// What it should have selected, in words.
+        pinned: String,
     },
 }
 
 impl Quote {
-    /// Reads a quote and demands the pinned selection.
-    pub fn parse(bytes: &[u8]) -> Result<Self, QuoteError> {
+    /// Reads a quote and demands the pinned selection of `bank`.
+    pub fn parse(bytes: &[u8], bank: Bank) -> Result<Self, QuoteError> {
         let mut from = Reader::new(bytes);
         demand("magic", from.u32("magic")?, TPM_GENERATED_VALUE)?;
         demand("type", from.u16("type")?, TPM_ST_ATTEST_QUOTE)?;
@@ -57,10 +58,13 @@ impl Quote {
         let restart_count = from.u32("restartCount")?;
         let safe = from.u8("safe")? == 1;
         let firmware_version = from.u64("firmwareVersion")?;
-        pinned(&mut from)?;
+        pinned(&mut from, bank)?;
         let digest = from.sized("pcrDigest")?;
-        demand("pcrDigest size", digest.len() as u64, 32u64)?;
-        let pcr_digest = Fixed::try_from(digest).expect("32 bytes were demanded");
+        let pcr_digest = Digest::from_bytes(digest).ok_or(WireError::Value {
+            what: "pcrDigest size",
+            found: digest.len() as u64,
+            expected: 32,
+        })?;
         from.end()?;
         Ok(Self {
             extra_data,
@@ -75,20 +79,22 @@ impl Quote {
 }
 
 /// TPML_PCR_SELECTION (Part 2, 10.9.7).
-fn pinned(from: &mut Reader<'_>) -> Result<(), QuoteError> {
+fn pinned(from: &mut Reader<'_>, bank: Bank) -> Result<(), QuoteError> {
     let count = from.u32("pcrSelect count")?;
     if count != 1 {
         return Err(QuoteError::Selection {
             found: format!("{count} banks"),
+            pinned: pinned_selection(bank),
         });
     }
     let hash = from.u16("pcrSelect hash")?;
     let len = from.u8("sizeofSelect")?;
     demand("sizeofSelect", len, SELECT_LEN)?;
     let map = from.take(usize::from(len), "pcrSelect")?;
-    if hash != alg::SHA256 || map != pinned_map() {
+    if hash != bank.tpm_alg() || map != pinned_map() {
         return Err(QuoteError::Selection {
             found: selection_text(hash, map),
+            pinned: pinned_selection(bank),
         });
     }
     Ok(())
@@ -102,8 +108,8 @@ fn pinned_map() -> [u8; SELECT_LEN as usize] {
     map
 }
 
-fn pinned_selection() -> String {
-    selection_text(alg::SHA256, &pinned_map())
+fn pinned_selection(bank: Bank) -> String {
+    selection_text(bank.tpm_alg(), &pinned_map())
 }
 
 fn selection_text(hash: u16, map: &[u8]) -> String {
@@ -148,9 +154,9 @@ pub(crate) fn pinned_quote(extra: &[u8], pcrs: &pcr::Pcrs) -> Vec<u8> {
         TPM_GENERATED_VALUE,
         TPM_ST_ATTEST_QUOTE,
         extra,
-        alg::SHA256,
+        pcrs.bank.tpm_alg(),
         &pinned_map(),
-        &pcrs.digest().0,
+        pcrs.digest(Bank::Sha256).as_bytes(),
     )
 }
 
@@ -161,7 +167,7 @@ mod tests {
     const GOOD: [u8; 3] = [0xff, 0x7f, 0x00];
 
     fn quote(magic: u32, kind: u16, hash: u16, map: &[u8]) -> Result<Quote, QuoteError> {
-        Quote::parse(&build(magic, kind, b"extra", hash, map, &[5; 32]))
+        Quote::parse(&build(magic, kind, b"extra", hash, map, &[5; 32]), Bank::Sha256)
     }
 
     #[test]
@@ -210,8 +216,8 @@ mod tests {
             &[5; 32],
         );
         for len in 0..good.len() {
-            assert!(Quote::parse(&good[..len]).is_err());
+            assert!(Quote::parse(&good[..len], Bank::Sha256).is_err());
         }
-        assert!(Quote::parse(&[good.as_slice(), &[0]].concat()).is_err());
+        assert!(Quote::parse(&[good.as_slice(), &[0]].concat(), Bank::Sha256).is_err());
     }
 }

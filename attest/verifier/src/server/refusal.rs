@@ -53,7 +53,11 @@ impl Refused {
             tracing::debug!(check = finding.check, "{finding}");
         }
         Self {
-            refusal: Refusal { error, findings },
+            refusal: Refusal {
+                error,
+                findings,
+                latched: false,
+            },
             ..Self::forbidden("")
         }
     }
@@ -64,6 +68,7 @@ impl Refused {
             refusal: Refusal {
                 error: error.into(),
                 findings: vec![],
+                latched: false,
             },
         }
     }

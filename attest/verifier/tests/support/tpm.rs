@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rempart_attest::eventlog::{uefi, userspace};
+use rempart_attest::{Bank, Digest};
 use tempfile::TempDir;
 
 use super::run;
@@ -107,8 +108,8 @@ impl Tpm {
 
     /// Replays the recorded boot into the registers.
     pub fn boot(&self) {
-        let mut events = uefi::parse(UEFI_LOG).expect("log");
-        events.extend(userspace::parse(USERSPACE_LOG).expect("log"));
+        let mut events = uefi::parse(UEFI_LOG, Bank::Sha256).expect("log");
+        events.extend(userspace::parse(USERSPACE_LOG, Bank::Sha256).expect("log"));
         let extends: Vec<String> = events
             .iter()
             .map(|e| format!("{}:sha256={}", e.pcr, e.digest))
@@ -123,12 +124,12 @@ impl Tpm {
         self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={digest}")]);
     }
 
-    pub fn pcrs(&self) -> Vec<(u8, rempart_attest::Fixed<32>)> {
+    pub fn pcrs(&self) -> Vec<(u8, Digest)> {
         self.tool("tpm2_pcrread", &[SELECTION, "-o", "pcrs"]);
         let values = self.file("pcrs");
         (0u8..)
             .zip(values.chunks_exact(32))
-            .map(|(i, v)| (i, v.try_into().expect("32 bytes")))
+            .map(|(i, v)| (i, Digest::from_bytes(v).expect("32 bytes")))
             .collect()
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rempart_attest::policy::{Image, Policy};
-use rempart_attest::{Fixed, Pcrs};
+use rempart_attest::{Bank, Digest, Pcrs};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
@@ -157,11 +157,12 @@ impl Drop for Verifier {
 }
 
 /// A policy that accepts exactly these registers.
-pub fn policy(pcrs: &[(u8, Fixed<32>)], counter: u64) -> Policy {
-    let pcrs: Pcrs = pcrs.iter().copied().collect();
+pub fn policy(pcrs: &[(u8, Digest)], counter: u64) -> Policy {
+    let pcrs = Pcrs::collect(Bank::Sha256, pcrs.iter().copied()).expect("each register once");
     let value = |index| vec![pcrs.value(index).expect("register")];
     let image = Image {
         name: "recorded".into(),
+        bank: Bank::Sha256,
         cmdline: None,
         accepted_risks: vec![],
         pcr4: value(4),

@@ -8,8 +8,8 @@ mod uki;
 
 use self::uki::Uki;
 use super::{Image, Policy, VERSION};
-use crate::bytes::Fixed;
 use crate::limits;
+use crate::pcr::Bank;
 
 pub use self::pe::PeError;
 
@@ -41,6 +41,8 @@ pub struct Options {
     pub name: String,
     /// Counter of the policy.
     pub counter: u64,
+    /// Bank that the nodes quote.
+    pub bank: Bank,
     /// State of Secure Boot.
     pub secure_boot: SecureBoot,
     /// Risks that the operator accepts by name.
@@ -106,14 +108,16 @@ pub fn predict(image: &[u8], options: &Options) -> Result<Policy, PredictError> 
     let uki = Uki::parse(image)?;
     let cmdline = uki.command_line()?;
     let accepted_risks = risks(&cmdline, options)?;
+    let bank = options.bank;
     let image = Image {
         name: options.name.clone(),
+        bank,
         accepted_risks,
-        pcr4: vec![registers::pcr4(&uki)?],
-        pcr7: vec![registers::pcr7(options.secure_boot)],
-        pcr9: vec![registers::pcr9(&uki)?],
-        pcr11: registers::pcr11(&uki),
-        pcr12: vec![Fixed::ZERO],
+        pcr4: vec![registers::pcr4(&uki, bank)?],
+        pcr7: vec![registers::pcr7(options.secure_boot, bank)],
+        pcr9: vec![registers::pcr9(&uki, bank)?],
+        pcr11: registers::pcr11(&uki, bank),
+        pcr12: vec![bank.zero()],
         cmdline: Some(cmdline),
     };
     Ok(Policy {

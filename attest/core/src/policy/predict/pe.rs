@@ -3,8 +3,7 @@
 
 use aws_lc_rs::digest;
 
-use crate::bytes::Fixed;
-use crate::pcr::PcrValue;
+use crate::pcr::{Bank, PcrValue};
 
 const PE32_PLUS: u16 = 0x20b;
 /// Sections of one image, count: a UKI has about a dozen, 96 is the loader's classic maximum.
@@ -78,9 +77,12 @@ impl<'a> Pe<'a> {
         })
     }
 
-    /// SHA-256 Authenticode hash.
-    pub(super) fn authenticode(&self) -> Result<PcrValue, PeError> {
-        let mut hash = digest::Context::new(&digest::SHA256);
+    /// Authenticode hash of the bank.
+    pub(super) fn authenticode(&self, bank: Bank) -> Result<PcrValue, PeError> {
+        let mut hash = digest::Context::new(match bank {
+            Bank::Sha256 => &digest::SHA256,
+            Bank::Sha384 => &digest::SHA384,
+        });
         let end = |from: usize, to: usize| self.file.get(from..to).ok_or(PeError::Malformed("headers end early"));
         hash.update(end(0, self.checksum)?);
         hash.update(end(self.checksum + 4, self.security_entry)?);
@@ -99,7 +101,7 @@ impl<'a> Pe<'a> {
             .checked_sub(self.security_len)
             .and_then(|end| self.file.get(hashed..end));
         hash.update(trailing.ok_or(PeError::Malformed("sections overlap"))?);
-        Ok(Fixed::try_from(hash.finish().as_ref()).expect("SHA-256 has 32 bytes"))
+        Ok(PcrValue::from_bytes(hash.finish().as_ref()).expect("a hash has its own length"))
     }
 }
 

@@ -4,8 +4,7 @@ use super::initrd;
 use super::pe::Pe;
 use super::uki::Uki;
 use super::{PHASES, PredictError, SecureBoot};
-use crate::bytes::{Fixed, sha256};
-use crate::pcr::{PcrValue, extended};
+use crate::pcr::{Bank, PcrValue, extended};
 
 /// UKI sections in the order in which the stub measures them; .pcrsig is not measured because it signs the result.
 const MEASURED: [&str; 11] = [
@@ -23,26 +22,29 @@ const DATABASE: [u8; 16] = [
     0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f,
 ];
 
-fn chain(digests: impl IntoIterator<Item = PcrValue>) -> PcrValue {
+fn chain(bank: Bank, digests: impl IntoIterator<Item = PcrValue>) -> PcrValue {
     digests
         .into_iter()
-        .fold(Fixed::ZERO, |old, digest| extended(&old, &digest))
+        .fold(bank.zero(), |old, digest| extended(&old, &digest))
 }
 
 /// The firmware starts the UKI, the stub starts the kernel in it.
-pub(super) fn pcr4(uki: &Uki<'_>) -> Result<PcrValue, PredictError> {
+pub(super) fn pcr4(uki: &Uki<'_>, bank: Bank) -> Result<PcrValue, PredictError> {
     let kernel = uki.demand(".linux")?;
-    let kernel = Pe::parse(&kernel)?.authenticode()?;
-    Ok(chain([
-        sha256(CALLING),
-        sha256(&SEPARATOR),
-        uki.pe.authenticode()?,
-        kernel,
-    ]))
+    let kernel = Pe::parse(&kernel)?.authenticode(bank)?;
+    Ok(chain(
+        bank,
+        [
+            bank.hash(&[CALLING]),
+            bank.hash(&[&SEPARATOR]),
+            uki.pe.authenticode(bank)?,
+            kernel,
+        ],
+    ))
 }
 
 /// OVMF built without Secure Boot: the five variables do not exist, which is measured as empty.
-pub(super) fn pcr7(secure_boot: SecureBoot) -> PcrValue {
+pub(super) fn pcr7(secure_boot: SecureBoot, bank: Bank) -> PcrValue {
     let SecureBoot::Off = secure_boot;
     let variables = [
         (GLOBAL, "SecureBoot", &[][..]),
@@ -51,29 +53,29 @@ pub(super) fn pcr7(secure_boot: SecureBoot) -> PcrValue {
         (DATABASE, "db", &[]),
         (DATABASE, "dbx", &[]),
     ];
-    let events = variables.map(|(guid, name, data)| sha256(&variable(guid, name, data)));
-    chain(events.into_iter().chain([sha256(&SEPARATOR)]))
+    let events = variables.map(|(guid, name, data)| bank.hash(&[&variable(guid, name, data)]));
+    chain(bank, events.into_iter().chain([bank.hash(&[&SEPARATOR])]))
 }
 
 /// Linux measures its load options (UTF-16 with the final zero) and the initrd.
-pub(super) fn pcr9(uki: &Uki<'_>) -> Result<PcrValue, PredictError> {
+pub(super) fn pcr9(uki: &Uki<'_>, bank: Bank) -> Result<PcrValue, PredictError> {
     let options = load_options(&uki.command_line()?);
-    let initrd = initrd::assemble(uki).map(|initrd| sha256(&initrd));
-    Ok(chain([sha256(&options)].into_iter().chain(initrd)))
+    let initrd = initrd::assemble(uki).map(|initrd| bank.hash(&[&initrd]));
+    Ok(chain(bank, [bank.hash(&[&options])].into_iter().chain(initrd)))
 }
 
 /// The image's sections, then the phases of the boot: one value for each phase from which on a node may attest.
-pub(super) fn pcr11(uki: &Uki<'_>) -> Vec<PcrValue> {
-    let mut value = Fixed::ZERO;
+pub(super) fn pcr11(uki: &Uki<'_>, bank: Bank) -> Vec<PcrValue> {
+    let mut value = bank.zero();
     for name in MEASURED {
         if let Some(content) = uki.content(name) {
-            let with_zero = [name.as_bytes(), &[0]].concat();
-            value = extended(&extended(&value, &sha256(&with_zero)), &sha256(&content));
+            let measured_name = bank.hash(&[name.as_bytes(), &[0]]);
+            value = extended(&extended(&value, &measured_name), &bank.hash(&[&content]));
         }
     }
     let mut accepted = Vec::new();
     for (phase, attests) in PHASES {
-        value = extended(&value, &sha256(phase.as_bytes()));
+        value = extended(&value, &bank.hash(&[phase.as_bytes()]));
         if attests {
             accepted.push(value);
         }

@@ -2,12 +2,13 @@
 //! REMPART_UKI=FILE REMPART_PCRS=FILE (lines "INDEX HEX") cargo test -- --ignored a_real_boot
 
 use super::*;
-use crate::pcr::{JUDGED, Pcrs};
+use crate::pcr::{JUDGED, PcrValue, Pcrs};
 
 fn options() -> Options {
     Options {
         name: "test".into(),
         counter: 1,
+        bank: Bank::Sha256,
         secure_boot: SecureBoot::Off,
         accept: vec![],
         require_guard: false,
@@ -19,17 +20,14 @@ fn options() -> Options {
 fn a_real_boot_has_the_predicted_registers() {
     let file = |name: &str| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
     let image = std::fs::read(file("REMPART_UKI")).expect("image");
-    let pcrs: Pcrs = std::fs::read_to_string(file("REMPART_PCRS"))
-        .expect("registers")
-        .lines()
-        .filter_map(|l| l.split_once(' '))
-        .map(|(index, hex)| {
-            (
-                index.parse().expect("index"),
-                Fixed::from_hex(&hex.to_lowercase()).expect("hex"),
-            )
-        })
-        .collect();
+    let recorded = std::fs::read_to_string(file("REMPART_PCRS")).expect("registers");
+    let values = recorded.lines().filter_map(|l| l.split_once(' ')).map(|(index, hex)| {
+        (
+            index.parse().expect("index"),
+            PcrValue::from_hex(&hex.to_lowercase()).expect("hex"),
+        )
+    });
+    let pcrs = Pcrs::collect(Bank::Sha256, values).expect("each register once");
     let policy = predict(&image, &options()).expect("predicted");
     for pcr in JUDGED {
         let found = pcrs.value(pcr).expect("register");
@@ -47,8 +45,8 @@ fn register_7_of_the_recorded_boot_is_the_computed_one() {
     let recorded = pcrs
         .lines()
         .find_map(|l| l.strip_prefix("7 "))
-        .and_then(Fixed::from_hex);
-    assert_eq!(Some(registers::pcr7(SecureBoot::Off)), recorded);
+        .and_then(PcrValue::from_hex);
+    assert_eq!(Some(registers::pcr7(SecureBoot::Off, Bank::Sha256)), recorded);
 }
 
 #[test]
