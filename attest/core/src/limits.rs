@@ -56,3 +56,9 @@ pub const SECRET_NAME: usize = 256;
 pub const SECRET_VALUE: usize = 64 * 1024;
 /// A UKI that reference values are predicted from, bytes: kernel and initrd with a whole root file system.
 pub const IMAGE: usize = 1024 * 1024 * 1024;
+/// Entries of a TEE's certificate table, count: five kinds are defined (GHCB 4.1.8.1).
+pub const TEE_TABLE_ENTRIES: usize = 16;
+/// Certificate revocation list, bytes: AMD's hold a few entries, Intel's for PCKs some thousands.
+pub const CRL: usize = 1024 * 1024;
+/// A vendor's signed JSON about platforms, bytes: TDX TCB info is some 30 KiB.
+pub const TEE_COLLATERAL: usize = 256 * 1024;

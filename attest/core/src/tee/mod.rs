@@ -1,7 +1,37 @@
-//! Trusted execution environments that measure and encrypt a whole machine.
+//! Trusted execution environments that measure and encrypt a whole machine: what their reports say, who endorsed the key that
+//! signed them, and whether a policy likes it. Nothing in here reads a clock, a file or the network.
 //!
-//! Adding one: a folder beside `snp` that parses the report, verifies it up to the vendor's pinned root and appraises it under a
-//! policy section of its own; a variant of [`TeeKind`] with its name. Nothing in here reads a clock, a file or the network.
+//! Adding one (`snp` is the example):
+//! 1. a variant of [`TeeKind`] with its name in Evidence;
+//! 2. a folder: the report with its offsets in the specification, the chain from its key to the vendor's root, a `policy` that is a
+//!    section of an image in a policy file, and an `appraise` with one function and one finding for each demand;
+//! 3. the root's digest in `roots`, a variant of [`verify::Content`], an arm in [`verify::verify`] and in [`appraise::appraise`];
+//! 4. in `testing`, a maker of own roots, keys and reports: the table of negative cases in `tests` runs over it.
+//!
+//! Two rules hold for all: a report counts only with a root that is pinned for its environment and generation, and one under a
+//! root of the Verifier's own (a test's) only where the policy says so.
+
+/// Verified reports against an image's sections.
+pub mod appraise;
+/// Revocation lists.
+pub mod crl;
+/// The vendors' root keys.
+pub mod roots;
+/// AMD SEV-SNP.
+pub mod snp;
+/// Intel TDX.
+pub mod tdx;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+/// Signatures, chain, freshness, binding.
+pub mod verify;
+/// Reports that a paravisor keeps in the virtual TPM.
+pub mod vtpm;
+mod x509;
+
+pub use appraise::{Sections, appraise};
+pub use roots::{Origin, Roots};
+pub use verify::{Content, Endorsements, Freshness, Summary, Vek, VerifiedTee, verify};
 
 use std::fmt;
 
