@@ -5,17 +5,35 @@
 
 #![forbid(unsafe_code)]
 
-/// Attestation key: its fixed template.
+/// Credential activation.
+mod activate;
+/// Attestation key: its fixed templates, or a persistent key.
 mod ak;
-/// Endorsement key, its certificate, and credential activation.
+/// The TPM's clock and counters.
+mod clock;
+/// What kind of TPM this is.
+mod describe;
+/// Endorsement keys and their certificates.
 mod ek;
 /// Measurement logs, and the message that carries them from rempart-evidence.
 pub mod logs;
+/// NV indices.
+mod nv;
+/// Keys for as long as a call needs them.
+mod object;
+/// What an operator may choose.
+mod options;
 /// Quotes over the pinned PCRs.
 mod quote;
+/// The TLS key.
+mod tls;
 /// One open TPM.
 mod tpm;
 
+pub use clock::ClockInfo;
+pub use describe::Description;
 pub use ek::EndorsementKey;
-pub use quote::{QUOTED_PCRS, Quoted};
+pub use options::{AkKind, AkSource, EkChoice, EkKind, OptionError, PersistentHandle, TpmOptions};
+pub use quote::Quoted;
+pub use tls::TlsKey;
 pub use tpm::{Tpm, TpmError};

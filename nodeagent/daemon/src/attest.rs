@@ -11,7 +11,7 @@ use std::{
 };
 
 use rempart_attest::{
-    Bank, Binding, Blob, Digest, Evidence, Finding, Fixed, GuardClaim, TpmEvidence,
+    Bank, Binding, Blob, Evidence, Finding, Fixed, GuardClaim, TpmEvidence,
     api::{self, AttestResponse, ChallengeRequest, ChallengeResponse, Refusal},
     evidence, hpke,
     hpke::{EphemeralKey, Purpose},
@@ -23,7 +23,7 @@ use rempart_backend::{
 };
 use rempart_core::config::Origin;
 use rempart_device::{
-    EndorsementKey, Quoted, Tpm,
+    EndorsementKey, Quoted, Tpm, TpmOptions,
     logs::{Logs, MAX_MESSAGE},
 };
 use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
@@ -133,7 +133,7 @@ impl Attestor {
                 bank: Bank::Sha256,
                 quote: Blob(quoted.attest),
                 signature: Blob(quoted.signature),
-                pcrs: pcrs(&quoted.pcrs),
+                pcrs: quoted.pcrs,
                 ak_certificate,
                 uefi_log: Blob(logs.uefi_log),
                 userspace_log: Blob(logs.userspace_log),
@@ -203,7 +203,7 @@ impl Attestor {
         work: impl FnOnce(&mut Tpm) -> Result<T, rempart_device::TpmError> + Send + 'static,
     ) -> Result<T, Attempt> {
         let tcti = self.tcti.clone();
-        tokio::task::spawn_blocking(move || work(&mut Tpm::open(&tcti)?))
+        tokio::task::spawn_blocking(move || work(&mut Tpm::open(&TpmOptions::new(tcti))?))
             .await
             .map_err(failed)?
             .map_err(failed)
@@ -344,14 +344,6 @@ fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(2000)
-        .collect()
-}
-
-fn pcrs(values: &std::collections::BTreeMap<u32, [u8; 32]>) -> Vec<(u8, Digest)> {
-    // The device quotes 0 to 14, which fit.
-    values
-        .iter()
-        .map(|(index, value)| (*index as u8, Fixed(*value).into()))
         .collect()
 }
 
