@@ -1,7 +1,8 @@
-//! What this machine can say about itself: its TPM by ESAPI, and the measurement logs of firmware and systemd.
+//! What this machine can say about itself: its TPM by ESAPI, its TEE by the kernel's interfaces, and the measurement logs of
+//! firmware, systemd and IMA.
 //!
 //! Bytes in and bytes out, as marshalled TPM structures; no verdict is formed here and nothing is sent.
-//! Follows TPM 2.0 Library Part 3 and the TCG EK Credential Profile 2.5.
+//! Follows TPM 2.0 Library Part 3, the TCG EK Credential Profile 2.5 and Linux's Documentation/ABI/testing/configfs-tsm-report.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +16,7 @@ mod clock;
 mod describe;
 /// Endorsement keys and their certificates.
 mod ek;
-/// Measurement logs, and the message that carries them from rempart-evidence.
+/// Measurement logs.
 pub mod logs;
 /// NV indices.
 mod nv;
@@ -25,6 +26,10 @@ mod object;
 mod options;
 /// Quotes over the pinned PCRs.
 mod quote;
+/// The questions and answers of rempart-evidence.
+pub mod service;
+/// Reports of trusted execution environments, by each way there is to them.
+pub mod tee;
 /// The TLS key.
 mod tls;
 /// One open TPM.

@@ -22,11 +22,12 @@ use rempart_backend::{
     https::{Connection, HttpsError, Trust},
 };
 use rempart_core::config::Origin;
-use rempart_device::{
-    EndorsementKey, Quoted, Tpm, TpmOptions,
-    logs::{Logs, MAX_MESSAGE},
+use rempart_device::{EndorsementKey, Quoted, Tpm, TpmOptions, logs::Logs, service::MAX_ANSWER};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
 };
-use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
 use crate::{audit::Audit, clock, guard::Guard, setup::Setup};
 
@@ -212,9 +213,11 @@ impl Attestor {
     async fn logs(&self) -> Result<Logs, Attempt> {
         let path = self.evidence.display();
         let talk = async {
-            let stream = UnixStream::connect(&self.evidence).await?;
+            let mut stream = UnixStream::connect(&self.evidence).await?;
+            // No question: the logs alone.
+            stream.shutdown().await?;
             let mut message = Vec::new();
-            stream.take(MAX_MESSAGE + 1).read_to_end(&mut message).await?;
+            stream.take(MAX_ANSWER + 1).read_to_end(&mut message).await?;
             Ok::<_, std::io::Error>(message)
         };
         let message = timeout(LOGS, talk)
