@@ -1,181 +1,121 @@
-//! Endorsement key: RSA 2048 by the TCG default template (EK Credential Profile, template L-1), its certificate
-//! from NV, and TPM2_ActivateCredential, which shows that an attestation key lives in the same TPM.
+//! Endorsement keys by the templates of the TCG EK Credential Profile 2.5 (L-1: RSA 2048, L-2: ECC P-256, H-3: ECC P-384), their
+//! certificates from NV, and the chain of those certificates where the manufacturer left it.
 //!
 //! Must never be used to sign or to decrypt anything but a credential.
 
 use tss_esapi::{
-    Context, Error,
-    abstraction::{AsymmetricAlgorithmSelection, DefaultKey, ek, nv},
-    constants::{CapabilityType, SessionType},
-    handles::{AuthHandle, KeyHandle, NvIndexTpmHandle, ObjectHandle, SessionHandle, TpmHandle},
-    interface_types::{
-        algorithm::HashingAlgorithm,
-        key_bits::RsaKeyBits,
-        resource_handles::NvAuth,
-        session_handles::{AuthSession, PolicySession},
-    },
-    structures::{CapabilityData, Digest, EncryptedSecret, IdObject, Nonce, Public, SymmetricDefinition},
-    traits::Marshall,
+    Context,
+    abstraction::{AsymmetricAlgorithmSelection, DefaultKey, ek},
+    interface_types::{ecc::EccCurve, key_bits::RsaKeyBits},
+    structures::Public,
 };
 
 use crate::{
-    ak,
-    tpm::{Tpm, TpmError, sized, unsized_body},
+    nv, object,
+    options::{EkChoice, EkKind},
+    tpm::{Tpm, TpmError, public_area},
 };
 
-/// NV index of the RSA 2048 EK certificate (EK Credential Profile, 2.2.1.4).
-const CERTIFICATE_INDEX: u32 = 0x01c0_0002;
+/// Indices of the certificates between the EK certificate and the manufacturer's root (EK Credential Profile, 2.2.1.5.2).
+const CHAIN_FIRST: u32 = 0x01c0_0100;
+const CHAIN_LAST: u32 = 0x01c0_01ff;
+/// Longest certificate or chain index, bytes: the largest certificates seen have 2 KiB, and an index may hold several.
+const MAX_INDEX: usize = 16 * 1024;
+/// Certificates in a chain, count: the same that the Verifier walks (its limits::CHAIN), and indices that they may be spread over.
+const MAX_CHAIN: usize = rempart_attest::limits::CHAIN;
+const MAX_CHAIN_INDICES: u32 = 8;
 
 /// The endorsement key, as the Verifier needs it to enrol this TPM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndorsementKey {
+    /// By which template.
+    pub kind: EkKind,
     /// TPM2B_PUBLIC.
     pub public: Vec<u8>,
     /// The manufacturer's certificate (DER), when the TPM has one.
     pub certificate: Option<Vec<u8>>,
+    /// What else of the manufacturer's chain the TPM holds, DER each, in the TPM's order. Only a help to find the root: no anchor.
+    pub chain: Vec<Vec<u8>>,
 }
 
 impl Tpm {
-    /// The endorsement key and its certificate.
+    /// The endorsement key of the options, its certificate and chain.
     pub fn endorsement_key(&mut self) -> Result<EndorsementKey, TpmError> {
-        let public = self.with_primary(template()?, |_, _, public| {
-            let body = public
-                .marshall()
-                .map_err(TpmError::refused("marshal the endorsement key"))?;
-            sized(&body, "the endorsement key")
+        let kind = self.endorsement_kind()?;
+        let public = object::with_primary(&mut self.context, template(kind)?, |_, _, public| {
+            public_area(public, "the endorsement key")
         })?;
         Ok(EndorsementKey {
+            kind,
             public,
-            certificate: self.certificate()?,
+            certificate: certificate(&mut self.context, kind)?,
+            chain: chain(&mut self.context)?,
         })
     }
 
-    /// The secret that the Verifier encrypted to this TPM's endorsement key for its attestation key.
-    /// `id_object` is a TPM2B_ID_OBJECT, `secret` a TPM2B_ENCRYPTED_SECRET.
-    pub fn activate_credential(&mut self, id_object: &[u8], secret: &[u8]) -> Result<Vec<u8>, TpmError> {
-        let id_object = IdObject::try_from(unsized_body(id_object, "TPM2B_ID_OBJECT")?).map_err(|_| {
-            TpmError::CredentialMalformed {
-                what: "TPM2B_ID_OBJECT",
-            }
-        })?;
-        let secret = EncryptedSecret::try_from(unsized_body(secret, "TPM2B_ENCRYPTED_SECRET")?).map_err(|_| {
-            TpmError::CredentialMalformed {
-                what: "TPM2B_ENCRYPTED_SECRET",
-            }
-        })?;
-        let (ek, ak) = (template()?, ak::template()?);
-        self.with_primary(ek, |context, ek, _| {
-            with_second_primary(context, ak, |context, ak| {
-                with_endorsement_policy(context, |context, policy| {
-                    context
-                        .execute_with_sessions((Some(AuthSession::Password), Some(policy), None), |context| {
-                            context.activate_credential(ak, ek, id_object, secret)
-                        })
-                        .map(|digest| digest.value().to_vec())
-                        .map_err(TpmError::refused(
-                            "activate the credential: it was not made for this TPM's keys",
-                        ))
-                })
-            })
-        })
-    }
-
-    /// The EK certificate from NV; `None` when the index is not defined.
-    fn certificate(&mut self) -> Result<Option<Vec<u8>>, TpmError> {
-        let what = "read the EK certificate from NV index 0x01c00002";
-        let index = NvIndexTpmHandle::new(CERTIFICATE_INDEX).map_err(TpmError::refused(what))?;
-        let (found, _) = self
-            .context
-            .execute_without_session(|context| context.get_capability(CapabilityType::Handles, CERTIFICATE_INDEX, 1))
-            .map_err(TpmError::refused("list its NV indexes"))?;
-        let CapabilityData::Handles(handles) = found else {
-            return Err(TpmError::Malformed {
-                what: "the list of NV indexes",
-            });
-        };
-        if !handles.contains(&TpmHandle::NvIndex(index)) {
-            return Ok(None);
+    /// Which endorsement key the options mean on this TPM.
+    pub fn endorsement_kind(&mut self) -> Result<EkKind, TpmError> {
+        match self.options.ek {
+            EkChoice::Kind(kind) => Ok(kind),
+            EkChoice::Auto => Ok(self.certified()?.first().copied().unwrap_or(EkKind::Rsa2048)),
         }
-        let read = |context: &mut Context| -> Result<Vec<u8>, Error> {
-            let handle =
-                context.execute_without_session(|context| context.tr_from_tpm_public(TpmHandle::NvIndex(index)))?;
-            context.execute_with_session(Some(AuthSession::Password), |context| {
-                nv::read_full(context, NvAuth::NvIndex(handle.into()), index)
-            })
-        };
-        let stored = read(&mut self.context).map_err(TpmError::refused(what))?;
-        let length = der_length(&stored).ok_or(TpmError::Malformed {
-            what: "the EK certificate",
-        })?;
-        Ok(Some(stored[..length].to_vec()))
+    }
+
+    /// The kinds that have a certificate in NV, best first.
+    pub(crate) fn certified(&mut self) -> Result<Vec<EkKind>, TpmError> {
+        let mut certified = Vec::new();
+        for kind in EkKind::ALL {
+            if object::exists(&mut self.context, kind.certificate_index())? {
+                certified.push(kind);
+            }
+        }
+        Ok(certified)
     }
 }
 
-fn template() -> Result<Public, TpmError> {
-    ek::create_ek_public_from_default_template_2(AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048), DefaultKey)
+pub(crate) fn template(kind: EkKind) -> Result<Public, TpmError> {
+    let algorithm = match kind {
+        EkKind::Rsa2048 => AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048),
+        EkKind::EccP256 => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256),
+        EkKind::EccP384 => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP384),
+    };
+    ek::create_ek_public_from_default_template_2(algorithm, DefaultKey)
         .map_err(TpmError::refused("build the endorsement key's template"))
 }
 
-fn with_second_primary<T>(
-    context: &mut Context,
-    template: Public,
-    use_key: impl FnOnce(&mut Context, KeyHandle) -> Result<T, TpmError>,
-) -> Result<T, TpmError> {
-    use tss_esapi::interface_types::resource_handles::Hierarchy;
-    let made = context
-        .execute_with_session(Some(AuthSession::Password), |context| {
-            context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
-        })
-        .map_err(TpmError::refused("make the attestation key"))?;
-    let result = use_key(context, made.key_handle);
-    let flushed = context.flush_context(ObjectHandle::from(made.key_handle));
-    let value = result?;
-    flushed.map_err(TpmError::refused("flush the attestation key"))?;
-    Ok(value)
+/// The EK certificate from NV; `None` when the index is not defined.
+fn certificate(context: &mut Context, kind: EkKind) -> Result<Option<Vec<u8>>, TpmError> {
+    let what = "the EK certificate in NV";
+    let Some(stored) = nv::read(context, kind.certificate_index(), MAX_INDEX, what)? else {
+        return Ok(None);
+    };
+    let length = der_length(&stored).ok_or(TpmError::Malformed { what })?;
+    Ok(Some(stored[..length].to_vec()))
 }
 
-/// Lends a policy session that satisfies PolicyA of the EK template: PolicySecret(TPM_RH_ENDORSEMENT).
-fn with_endorsement_policy<T>(
-    context: &mut Context,
-    use_session: impl FnOnce(&mut Context, AuthSession) -> Result<T, TpmError>,
-) -> Result<T, TpmError> {
-    let what = "start a policy session";
-    let session = context
-        .execute_without_session(|context| {
-            context.start_auth_session(
-                None,
-                None,
-                None,
-                SessionType::Policy,
-                SymmetricDefinition::AES_128_CFB,
-                HashingAlgorithm::Sha256,
-            )
-        })
-        .map_err(TpmError::refused(what))?
-        .ok_or(TpmError::Malformed { what })?;
-    let result = satisfy(context, session)
-        .map_err(TpmError::refused("satisfy PolicySecret(endorsement)"))
-        .and_then(|()| use_session(context, session));
-    let flushed = context.flush_context(SessionHandle::from(session).into());
-    let value = result?;
-    flushed.map_err(TpmError::refused("flush a session"))?;
-    Ok(value)
+/// The certificates of the chain indices. Their contents in ascending order are one byte string, cut where an index was full.
+fn chain(context: &mut Context) -> Result<Vec<Vec<u8>>, TpmError> {
+    let what = "the EK certificate chain in NV";
+    let mut stored = Vec::new();
+    for index in object::handles(context, CHAIN_FIRST, MAX_CHAIN_INDICES)? {
+        if index > CHAIN_LAST {
+            break;
+        }
+        let part = nv::read(context, index, MAX_INDEX, what)?;
+        stored.extend(part.unwrap_or_default());
+    }
+    split(&stored).ok_or(TpmError::Malformed { what })
 }
 
-fn satisfy(context: &mut Context, session: AuthSession) -> Result<(), Error> {
-    let policy = PolicySession::try_from(session)?;
-    context
-        .execute_with_session(Some(AuthSession::Password), |context| {
-            context.policy_secret(
-                policy,
-                AuthHandle::Endorsement,
-                Nonce::default(),
-                Digest::default(),
-                Nonce::default(),
-                None,
-            )
-        })
-        .map(drop)
+/// Certificates that stand one behind the other, then padding; `None` when one is cut short or they are too many.
+fn split(mut stored: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    while stored.first() == Some(&0x30) {
+        let (certificate, rest) = stored.split_at(der_length(stored)?);
+        found.push(certificate.to_vec());
+        stored = rest;
+    }
+    (found.len() <= MAX_CHAIN).then_some(found)
 }
 
 /// Length of the DER SEQUENCE that `stored` starts with: manufacturers pad the index behind the certificate.
@@ -199,5 +139,16 @@ mod tests {
         assert_eq!(der_length(&[0x30, 0x82, 0x00, 0x01, 9, 0xff]), Some(5));
         assert_eq!(der_length(&[0x30, 0x82, 0x01, 0x00, 9]), None);
         assert_eq!(der_length(&[0xff; 8]), None);
+    }
+
+    #[test]
+    fn a_chain_is_split_at_its_certificates_and_a_cut_or_endless_one_refused() {
+        let two = [0x30, 1, 7, 0x30, 2, 8, 9];
+        let expected = vec![vec![0x30, 1, 7], vec![0x30, 2, 8, 9]];
+        assert_eq!(split(&two), Some(expected.clone()));
+        assert_eq!(split(&[&two[..], &[0xff; 9]].concat()), Some(expected));
+        assert_eq!(split(&[]), Some(Vec::new()));
+        assert_eq!(split(&two[..6]), None);
+        assert_eq!(split(&[0x30, 0].repeat(MAX_CHAIN + 1)), None);
     }
 }

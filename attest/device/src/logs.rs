@@ -1,12 +1,11 @@
-//! The measurement logs that only root may read, and the message in which rempart-evidence hands them to rempartd:
-//! one CBOR map, then end of stream.
+//! The measurement logs, and what else the running image left for a Verifier; most of it only root may read.
 //!
-//! Nothing here is trusted: the Verifier replays the logs against the quoted PCRs. A log that does not exist is
-//! empty; a log that is too long is an error, never cut, since a cut log cannot replay.
+//! Nothing here is trusted: the Verifier replays the logs against the quoted PCRs. What does not exist is empty; what is too long is
+//! an error, never cut, since a cut log cannot replay.
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     path::Path,
 };
 
@@ -17,8 +16,13 @@ use serde::{Deserialize, Serialize};
 pub const UEFI_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 /// systemd's own event log (systemd-pcrextend and others), JSON-SEQ.
 pub const USERSPACE_LOG: &str = "/run/log/systemd/tpm2-measure.log";
-/// Longest message, in bytes: two logs at what the Verifier takes at most, and their names.
-pub const MAX_MESSAGE: u64 = (limits::UEFI_LOG + limits::USERSPACE_LOG) as u64 + 1024;
+/// The kernel's list of measured files (IMA). Kernels that keep a list for each bank keep this name for the one whose template
+/// digests are SHA-1; the template data, from which every bank's digest follows, is the same in all of them.
+pub const IMA_LOG: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
+/// Signatures over PCR 11 that came with the image (its .pcrsig section), as systemd-stub left them.
+pub const PCR_SIGNATURES: &str = "/run/systemd/tpm2-pcr-signature.json";
+/// The image's .osrel section, as systemd-stub left it.
+pub const OS_RELEASE: &str = "/run/systemd/stub/os-release";
 
 /// Why the logs cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +43,6 @@ pub enum LogError {
         /// What is allowed, in bytes.
         max: usize,
     },
-    /// The connection broke.
-    #[error("connection of the evidence socket failed: {0}")]
-    Io(#[from] std::io::Error),
-    /// rempart-evidence sent something else than the message; it says why in the journal.
-    #[error("rempart-evidence sent no complete answer; see: journalctl -u 'rempart-evidence@*'")]
-    ServiceMalformed,
 }
 
 /// The measurement logs of this boot.
@@ -57,35 +55,71 @@ pub struct Logs {
     /// [`USERSPACE_LOG`]; empty when there is none.
     #[serde(with = "serde_bytes")]
     pub userspace_log: Vec<u8>,
+    /// [`IMA_LOG`]; empty when there is none. It may be longer each time.
+    #[serde(with = "serde_bytes", default)]
+    pub ima_log: Vec<u8>,
+    /// [`PCR_SIGNATURES`]; empty when there is none.
+    #[serde(with = "serde_bytes", default)]
+    pub pcr_signatures: Vec<u8>,
+    /// [`OS_RELEASE`]; empty when there is none.
+    #[serde(with = "serde_bytes", default)]
+    pub os_release: Vec<u8>,
 }
 
+/// Each file with its maximum. One table, so that reading and judging cannot differ.
+const FILES: [(&str, usize); 5] = [
+    (UEFI_LOG, limits::UEFI_LOG),
+    (USERSPACE_LOG, limits::USERSPACE_LOG),
+    (IMA_LOG, limits::IMA_LOG),
+    (PCR_SIGNATURES, limits::PCR_SIGNATURES),
+    (OS_RELEASE, limits::OS_RELEASE),
+];
+/// All of them at their longest, bytes.
+pub const MAX: usize = {
+    let mut sum = 0;
+    let mut index = 0;
+    while index < FILES.len() {
+        sum += FILES[index].1;
+        index += 1;
+    }
+    sum
+};
+
 impl Logs {
-    /// Reads both from this machine. Needs root for the firmware's.
+    /// Reads all from this machine. Needs root for the kernel's.
     pub fn collect() -> Result<Self, LogError> {
-        Ok(Self {
-            uefi_log: read(Path::new(UEFI_LOG), limits::UEFI_LOG)?,
-            userspace_log: read(Path::new(USERSPACE_LOG), limits::USERSPACE_LOG)?,
-        })
+        Self::collect_under(Path::new("/"))
     }
 
-    /// Writes the message.
-    pub fn write(&self, mut to: impl Write) -> Result<(), LogError> {
-        let mut message = Vec::new();
-        ciborium::into_writer(self, &mut message).map_err(|_| LogError::ServiceMalformed)?;
-        to.write_all(&message)?;
-        Ok(to.flush()?)
-    }
-
-    /// The message in `bytes`, the whole stream.
-    pub fn parse(bytes: &[u8]) -> Result<Self, LogError> {
-        let mut rest = bytes;
-        let logs: Self = ciborium::from_reader(&mut rest).map_err(|_| LogError::ServiceMalformed)?;
-        let within = logs.uefi_log.len() <= limits::UEFI_LOG && logs.userspace_log.len() <= limits::USERSPACE_LOG;
-        if rest.is_empty() && within {
-            Ok(logs)
-        } else {
-            Err(LogError::ServiceMalformed)
+    fn collect_under(root: &Path) -> Result<Self, LogError> {
+        let mut logs = Self::default();
+        for (log, (path, max)) in logs.parts_mut().into_iter().zip(FILES) {
+            *log = read(&root.join(path.trim_start_matches('/')), max)?;
         }
+        Ok(logs)
+    }
+
+    /// Whether every part is within its maximum.
+    pub(crate) fn within_limits(&self) -> bool {
+        let parts = [
+            &self.uefi_log,
+            &self.userspace_log,
+            &self.ima_log,
+            &self.pcr_signatures,
+            &self.os_release,
+        ];
+        parts.into_iter().zip(FILES).all(|(log, (_, max))| log.len() <= max)
+    }
+
+    /// In the order of [`FILES`].
+    fn parts_mut(&mut self) -> [&mut Vec<u8>; 5] {
+        [
+            &mut self.uefi_log,
+            &mut self.userspace_log,
+            &mut self.ima_log,
+            &mut self.pcr_signatures,
+            &mut self.os_release,
+        ]
     }
 }
 
@@ -126,16 +160,24 @@ mod tests {
     }
 
     #[test]
-    fn the_message_round_trips_and_a_cut_or_longer_one_is_refused() {
-        let logs = Logs {
-            uefi_log: vec![1, 2, 3],
-            userspace_log: Vec::new(),
-        };
-        let mut message = Vec::new();
-        logs.write(&mut message).expect("to memory");
-        assert_eq!(Logs::parse(&message).expect("whole"), logs);
-        assert!(Logs::parse(&message[..message.len() - 1]).is_err());
-        assert!(Logs::parse(&[message, vec![0]].concat()).is_err());
-        assert!(Logs::parse(&[]).is_err());
+    fn each_file_lands_in_its_field() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        for (path, _) in FILES {
+            let path = root.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().expect("folder")).expect("folders");
+            std::fs::write(&path, path.file_name().expect("name").as_encoded_bytes()).expect("write");
+        }
+        let logs = Logs::collect_under(root.path()).expect("read");
+        assert_eq!(logs.uefi_log, b"binary_bios_measurements");
+        assert_eq!(logs.userspace_log, b"tpm2-measure.log");
+        assert_eq!(logs.ima_log, b"binary_runtime_measurements");
+        assert_eq!(logs.pcr_signatures, b"tpm2-pcr-signature.json");
+        assert_eq!(logs.os_release, b"os-release");
+        let long = root.path().join(IMA_LOG.trim_start_matches('/'));
+        std::fs::File::create(&long)
+            .and_then(|file| file.set_len(limits::IMA_LOG as u64 + 1))
+            .expect("a long list");
+        let refused = Logs::collect_under(root.path()).expect_err("refused whole");
+        assert!(refused.to_string().contains("binary_runtime_measurements is longer"));
     }
 }

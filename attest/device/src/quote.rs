@@ -1,9 +1,8 @@
-//! TPM2_Quote over the sha256 bank, PCRs 0 to 14, together with the PCR values that it covers.
+//! TPM2_Quote over the chosen bank, PCRs 0 to 14, together with the PCR values that it covers.
 //!
-//! Must never return values that the quote does not cover: they are read, quoted and compared by digest.
+//! Must never return values that the quote does not cover: they are read before and after it and must not have moved.
 
-use std::collections::BTreeMap;
-
+use rempart_attest::pcr::{self, Bank, Digest};
 use tss_esapi::{
     Context,
     abstraction::pcr::PcrData,
@@ -17,43 +16,44 @@ use crate::{
     tpm::{Tpm, TpmError},
 };
 
-/// The PCRs in every quote.
-pub const QUOTED_PCRS: std::ops::RangeInclusive<u32> = 0..=14;
-
 /// PCR 10 (IMA) and 11 (systemd) may move while a quote is taken; beyond this many times something is wrong.
 const TRIES: u32 = 8;
 
 /// A quote and the values it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted {
+    /// Of which bank.
+    pub bank: Bank,
     /// TPMS_ATTEST, as signed.
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE over it.
     pub signature: Vec<u8>,
-    /// Index to value, sha256 bank.
-    pub pcrs: BTreeMap<u32, [u8; 32]>,
+    /// Index and value of each register of [`pcr::QUOTED`], in that order.
+    pub pcrs: Vec<(u8, Digest)>,
 }
 
 impl Tpm {
-    /// Quotes [`QUOTED_PCRS`] by the attestation key with `qualifying` as qualifying data.
+    /// Quotes [`pcr::QUOTED`] of the chosen bank by the attestation key, with `qualifying` as qualifying data.
     pub fn quote(&mut self, qualifying: &[u8; 32]) -> Result<Quoted, TpmError> {
-        let selection = selection()?;
+        let bank = self.options.bank;
+        let selection = selection(bank)?;
         let data = Data::try_from(qualifying.as_slice()).map_err(TpmError::refused("take the qualifying data"))?;
-        self.with_primary(ak::template()?, |context, ak, _| {
+        ak::with_ak(&mut self.context, self.options.ak, |context, ak, _| {
             for _ in 0..TRIES {
-                let before = read(context, &selection)?;
+                let before = read(context, bank, &selection)?;
                 let (attest, signature) = context
                     .execute_with_session(Some(AuthSession::Password), |context| {
                         context.quote(ak, data.clone(), SignatureScheme::Null, selection.clone())
                     })
                     .map_err(TpmError::refused("quote"))?;
-                if read(context, &selection)? != before {
+                if read(context, bank, &selection)? != before {
                     continue;
                 }
                 let AttestInfo::Quote { .. } = attest.attested() else {
                     return Err(TpmError::Malformed { what: "a quote" });
                 };
                 return Ok(Quoted {
+                    bank,
                     attest: attest.marshall().map_err(TpmError::refused("marshal a quote"))?,
                     signature: signature.marshall().map_err(TpmError::refused("marshal a signature"))?,
                     pcrs: before,
@@ -64,24 +64,30 @@ impl Tpm {
     }
 }
 
+fn algorithm(bank: Bank) -> HashingAlgorithm {
+    match bank {
+        Bank::Sha256 => HashingAlgorithm::Sha256,
+        Bank::Sha384 => HashingAlgorithm::Sha384,
+    }
+}
+
 fn slots() -> Result<Vec<PcrSlot>, TpmError> {
-    QUOTED_PCRS
+    pcr::QUOTED
+        .iter()
         .map(|index| PcrSlot::try_from(1u32 << index).map_err(TpmError::refused("select PCRs")))
         .collect()
 }
 
-fn selection() -> Result<PcrSelectionList, TpmError> {
+fn selection(bank: Bank) -> Result<PcrSelectionList, TpmError> {
     PcrSelectionListBuilder::new()
-        .with_selection(HashingAlgorithm::Sha256, &slots()?)
+        .with_selection(algorithm(bank), &slots()?)
         .build()
         .map_err(TpmError::refused("select PCRs"))
 }
 
 /// Reads the whole selection, eight PCRs a command as the TPM gives them.
-fn read(context: &mut Context, selection: &PcrSelectionList) -> Result<BTreeMap<u32, [u8; 32]>, TpmError> {
-    let malformed = || TpmError::Malformed {
-        what: "its sha256 PCRs (is the sha256 bank active?)",
-    };
+fn read(context: &mut Context, bank: Bank, selection: &PcrSelectionList) -> Result<Vec<(u8, Digest)>, TpmError> {
+    let malformed = || TpmError::Malformed { what: "its PCRs" };
     let mut data = PcrData::new();
     let mut left = selection.clone();
     while !left.is_empty() {
@@ -90,17 +96,19 @@ fn read(context: &mut Context, selection: &PcrSelectionList) -> Result<BTreeMap<
             .map_err(TpmError::refused("read its PCRs"))?;
         // A TPM without the bank answers with nothing, for ever.
         if digests.value().is_empty() {
-            return Err(malformed());
+            return Err(TpmError::NoBank { bank });
         }
         data.add(&read, &digests).map_err(TpmError::refused("read its PCRs"))?;
         left.subtract(&read).map_err(TpmError::refused("read its PCRs"))?;
     }
-    let bank = data.pcr_bank(HashingAlgorithm::Sha256).ok_or_else(malformed)?;
-    QUOTED_PCRS
+    let values = data.pcr_bank(algorithm(bank)).ok_or_else(malformed)?;
+    pcr::QUOTED
+        .into_iter()
         .zip(slots()?)
         .map(|(index, slot)| {
-            let digest = bank.get_digest(slot).ok_or_else(malformed)?;
-            Ok((index, digest.value().try_into().map_err(|_| malformed())?))
+            let digest = values.get_digest(slot).ok_or_else(malformed)?;
+            let digest = Digest::from_bytes(digest.value()).filter(|digest| digest.bank() == bank);
+            Ok((index, digest.ok_or_else(malformed)?))
         })
         .collect()
 }

@@ -5,13 +5,10 @@
 
 use std::str::FromStr;
 
-use tss_esapi::{
-    Context, Error,
-    handles::{KeyHandle, ObjectHandle},
-    interface_types::{resource_handles::Hierarchy, session_handles::AuthSession},
-    structures::Public,
-    tcti_ldr::TctiNameConf,
-};
+use rempart_attest::pcr::Bank;
+use tss_esapi::{Context, Error, structures::Public, tcti_ldr::TctiNameConf, traits::Marshall};
+
+use crate::options::{OptionError, TpmOptions};
 
 /// Why the TPM did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +43,38 @@ pub enum TpmError {
         /// What was asked, in words.
         what: &'static str,
     },
+    /// The configuration names a persistent key that is not there.
+    #[error("TPM has no key at {handle:#010x}; make one there, or set tpm.ak to a template")]
+    NoPersistentKey {
+        /// The handle.
+        handle: u32,
+    },
+    /// The configuration names a persistent key that no Verifier takes for an attestation key.
+    #[error("key at {handle:#010x} is no attestation key: it lacks {lacks}")]
+    UnfitKey {
+        /// The handle.
+        handle: u32,
+        /// The attribute.
+        lacks: &'static str,
+    },
+    /// Something else is at the handle at which the attestation key was to be kept. It is left there.
+    #[error("TPM has another object at {handle:#010x}; choose another handle")]
+    HandleOccupied {
+        /// The handle.
+        handle: u32,
+    },
+    /// The caller would keep a key that is persistent already.
+    #[error("tpm.ak names a persistent key; only a template's key can be kept at a handle")]
+    AlreadyPersistent,
+    /// The caller named something that is no handle of the owner.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The chosen bank is not active.
+    #[error("TPM has no active {bank} bank; activate it in the firmware's set-up, or choose another tpm.bank")]
+    NoBank {
+        /// Its name.
+        bank: Bank,
+    },
     /// PCRs moved each time between reading them and quoting them.
     #[error("PCRs changed during each of {tries} quotes; something extends them without pause")]
     Unsettled {
@@ -70,57 +99,45 @@ impl TpmError {
 /// An open connection to one TPM. One user at a time: methods take `&mut self`.
 pub struct Tpm {
     pub(crate) context: Context,
+    pub(crate) options: TpmOptions,
 }
 
 impl std::fmt::Debug for Tpm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tpm")
+        write!(f, "Tpm({:?})", self.options)
     }
 }
 
 impl Tpm {
-    /// Whether `tcti` is well formed; opens nothing.
-    pub fn judge(tcti: &str) -> Result<(), TpmError> {
-        parse(tcti).map(drop)
-    }
-
-    /// Connects to the TPM at `tcti`, such as `device:/dev/tpmrm0`.
-    pub fn open(tcti: &str) -> Result<Self, TpmError> {
-        let context = Context::new(parse(tcti)?).map_err(|why| TpmError::Open {
-            tcti: tcti.to_owned(),
+    /// Connects to the TPM that `options` name and uses it as they say.
+    pub fn open(options: &TpmOptions) -> Result<Self, TpmError> {
+        let context = Context::new(parse(&options.tcti)?).map_err(|why| TpmError::Open {
+            tcti: options.tcti.clone(),
             why,
         })?;
-        Ok(Self { context })
+        Ok(Self {
+            context,
+            options: options.clone(),
+        })
     }
 
-    /// Makes the primary key of `template` in the endorsement hierarchy, lends it to `use_key`, flushes it.
-    pub(crate) fn with_primary<T>(
-        &mut self,
-        template: Public,
-        use_key: impl FnOnce(&mut Context, KeyHandle, &Public) -> Result<T, TpmError>,
-    ) -> Result<T, TpmError> {
-        let made = self
-            .context
-            .execute_with_session(Some(AuthSession::Password), |context| {
-                context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
-            })
-            .map_err(TpmError::refused(
-                "make a key in the endorsement hierarchy (has its authorization been changed?)",
-            ))?;
-        let result = use_key(&mut self.context, made.key_handle, &made.out_public);
-        let flushed = self.context.flush_context(ObjectHandle::from(made.key_handle));
-        let value = result?;
-        flushed.map_err(TpmError::refused("flush a key"))?;
-        Ok(value)
+    /// How it is used.
+    pub fn options(&self) -> &TpmOptions {
+        &self.options
     }
 }
 
-fn parse(tcti: &str) -> Result<TctiNameConf, TpmError> {
+pub(crate) fn parse(tcti: &str) -> Result<TctiNameConf, TpmError> {
     TctiNameConf::from_str(tcti).map_err(|_| TpmError::Tcti { tcti: tcti.to_owned() })
 }
 
+/// A TPM2B_PUBLIC.
+pub(crate) fn public_area(public: &Public, what: &'static str) -> Result<Vec<u8>, TpmError> {
+    sized(&public.marshall().map_err(TpmError::refused("marshal a key"))?, what)
+}
+
 /// `body` as a TPM2B: two bytes of length in front.
-pub(crate) fn sized(body: &[u8], what: &'static str) -> Result<Vec<u8>, TpmError> {
+fn sized(body: &[u8], what: &'static str) -> Result<Vec<u8>, TpmError> {
     let length = u16::try_from(body.len()).map_err(|_| TpmError::Malformed { what })?;
     Ok([&length.to_be_bytes(), body].concat())
 }
@@ -147,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_unknown_tcti_is_refused_before_anything_is_opened() {
-        assert!(matches!(Tpm::judge("usb:tpm"), Err(TpmError::Tcti { .. })));
-        assert!(Tpm::judge("device:/dev/tpmrm0").is_ok());
+        assert!(matches!(TpmOptions::new("usb:tpm").judge(), Err(TpmError::Tcti { .. })));
+        assert!(TpmOptions::new("device:/dev/tpmrm0").judge().is_ok());
     }
 }

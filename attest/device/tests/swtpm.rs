@@ -2,48 +2,63 @@
 
 mod common;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use common::Swtpm;
-use rempart_device::{QUOTED_PCRS, Tpm};
+use common::{Swtpm, loaded, tools::Tools};
+use rempart_attest::pcr::{self, Bank};
+use rempart_device::{AkKind, AkSource, EkChoice, EkKind, TpmError};
 use tss_esapi::{
-    Context,
-    interface_types::{resource_handles::Hierarchy, session_handles::AuthSession},
-    structures::{Attest, AttestInfo, Digest, EccPoint, Public, Signature},
-    tcti_ldr::TctiNameConf,
+    structures::{Attest, AttestInfo},
     traits::UnMarshall,
 };
 
+const AK_KINDS: [AkKind; 3] = [AkKind::EccP256, AkKind::Rsa2048, AkKind::EccP384];
+
 #[test]
-fn a_quote_is_signed_by_the_attestation_key_over_the_values_that_come_with_it() {
+fn a_quote_covers_the_values_that_come_with_it_in_either_bank() {
     let swtpm = Swtpm::start();
-    let mut tpm = Tpm::open(&swtpm.tcti()).expect("open");
-    let ak = Public::unmarshall(&tpm.attestation_key().expect("ak")[2..]).expect("TPMT_PUBLIC");
-    let quoted = tpm.quote(&[7; 32]).expect("quote");
-
-    let Signature::EcDsa(signature) = Signature::unmarshall(&quoted.signature).expect("TPMT_SIGNATURE") else {
-        panic!("not ECDSA");
-    };
-    let Public::Ecc { unique, .. } = ak else {
-        panic!("not ECC")
-    };
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point(&unique))
-        .verify(
-            &quoted.attest,
-            &[fixed(signature.signature_r()), fixed(signature.signature_s())].concat(),
-        )
-        .expect("signed by the attestation key");
-
-    let attest = Attest::unmarshall(&quoted.attest).expect("TPMS_ATTEST");
-    assert_eq!(attest.extra_data().value(), [7; 32]);
-    let AttestInfo::Quote { info } = attest.attested() else {
-        panic!("not a quote")
-    };
-    let values: Vec<u8> = quoted.pcrs.values().flatten().copied().collect();
-    assert_eq!(
-        info.pcr_digest().value(),
-        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &values).as_ref()
+    Tools::new(&swtpm).run(
+        "tpm2_pcrextend",
+        &[&format!("4:sha256={},sha384={}", "11".repeat(32), "22".repeat(48))],
     );
-    assert!(quoted.pcrs.keys().copied().eq(QUOTED_PCRS));
+    for bank in [Bank::Sha256, Bank::Sha384] {
+        for kind in AK_KINDS {
+            let quoted = swtpm
+                .open_with(|options| (options.bank, options.ak) = (bank, AkSource::Template(kind)))
+                .quote(&[7; 32])
+                .expect("quote");
+            let attest = Attest::unmarshall(&quoted.attest).expect("TPMS_ATTEST");
+            assert_eq!(attest.extra_data().value(), [7; 32]);
+            let AttestInfo::Quote { info } = attest.attested() else {
+                panic!("not a quote")
+            };
+            let values: Vec<u8> = quoted
+                .pcrs
+                .iter()
+                .flat_map(|(_, value)| value.as_bytes().to_vec())
+                .collect();
+            // TPM2_Quote hashes with the hash of the signing scheme, not of the bank.
+            let hash = match kind {
+                AkKind::EccP384 => Bank::Sha384,
+                AkKind::EccP256 | AkKind::Rsa2048 => Bank::Sha256,
+            };
+            assert_eq!(info.pcr_digest().value(), hash.hash(&[&values]).as_bytes());
+            assert!(quoted.pcrs.iter().map(|(index, _)| *index).eq(pcr::QUOTED));
+            assert!(quoted.pcrs.iter().all(|(_, value)| value.bank() == bank));
+            assert_ne!(quoted.pcrs[4].1, bank.zero());
+        }
+    }
+    assert_eq!(loaded(&swtpm), 0);
+}
+
+#[test]
+fn a_bank_that_is_not_active_is_told_by_its_name() {
+    let swtpm = Swtpm::start();
+    Tools::new(&swtpm).run("tpm2_pcrallocate", &["sha256:all+sha384:none"]);
+    let mut swtpm = swtpm;
+    swtpm.cut_power();
+    let refused = swtpm.open_with(|options| options.bank = Bank::Sha384).quote(&[7; 32]);
+    assert!(matches!(refused, Err(TpmError::NoBank { bank: Bank::Sha384 })));
+    assert_eq!(swtpm.open().describe().expect("description").banks, ["sha256"]);
+    assert_eq!(loaded(&swtpm), 0);
 }
 
 /// Each power cut after a use of a key with dictionary-attack protection counts as a failed guess; three lock swtpm out.
@@ -51,7 +66,7 @@ fn a_quote_is_signed_by_the_attestation_key_over_the_values_that_come_with_it() 
 fn a_machine_that_lost_power_many_times_still_attests() {
     let mut swtpm = Swtpm::start();
     for _ in 0..6 {
-        let mut tpm = Tpm::open(&swtpm.tcti()).expect("open");
+        let mut tpm = swtpm.open();
         tpm.attestation_key().expect("ak");
         tpm.quote(&[7; 32]).expect("quote");
         drop(tpm);
@@ -60,77 +75,123 @@ fn a_machine_that_lost_power_many_times_still_attests() {
 }
 
 #[test]
-fn keys_are_the_same_each_time_and_the_certificate_is_of_the_endorsement_key() {
-    let swtpm = Swtpm::start();
-    let mut tpm = Tpm::open(&swtpm.tcti()).expect("open");
-    let ek = tpm.endorsement_key().expect("ek");
-    let ak = tpm.attestation_key().expect("ak");
-    let certificate = ek.certificate.clone().expect("swtpm_setup made one");
-    let (rest, parsed) = x509_parser::parse_x509_certificate(&certificate).expect("X.509");
-    assert!(rest.is_empty());
-    let Public::Rsa { unique, .. } = Public::unmarshall(&ek.public[2..]).expect("TPMT_PUBLIC") else {
-        panic!("not RSA");
-    };
-    let in_certificate = parsed.public_key().subject_public_key.data.as_ref();
-    assert!(
-        in_certificate.windows(256).any(|window| window == unique.value()),
-        "certificate of another key"
-    );
-    drop(tpm);
-
-    let mut again = Tpm::open(&swtpm.tcti()).expect("open again");
-    // More rounds than a TPM has slots: everything is flushed.
-    for _ in 0..5 {
-        assert_eq!(again.endorsement_key().expect("ek"), ek);
-        assert_eq!(again.attestation_key().expect("ak"), ak);
+fn a_machine_that_lost_power_many_times_still_has_its_tls_key() {
+    let mut swtpm = Swtpm::start();
+    let key = swtpm.open().tls_key().expect("key");
+    for _ in 0..6 {
+        let mut tpm = swtpm.open();
+        assert_eq!(tpm.tls_key().expect("key"), key);
+        tpm.sign_tls(&[7; 32]).expect("signature");
+        tpm.certify_tls_key(&[7; 32]).expect("certification");
+        drop(tpm);
+        swtpm.cut_power();
     }
 }
 
 #[test]
-fn a_credential_for_this_key_opens_and_one_for_another_key_does_not() {
+fn keys_are_the_same_each_time_and_nothing_stays_loaded() {
     let swtpm = Swtpm::start();
-    let mut tpm = Tpm::open(&swtpm.tcti()).expect("open");
-    let ek = tpm.endorsement_key().expect("ek").public;
-    let ak = tpm.attestation_key().expect("ak");
-    drop(tpm);
-    let (blob, secret) = make_credential(&swtpm, &ek, &ak, b"credential");
-    let (foreign_blob, foreign_secret) = make_credential(&swtpm, &ek, &ek, b"credential");
-
-    let mut tpm = Tpm::open(&swtpm.tcti()).expect("open");
-    for _ in 0..4 {
-        assert_eq!(
-            tpm.activate_credential(&blob, &secret).expect("activate"),
-            b"credential"
-        );
-        assert!(tpm.activate_credential(&foreign_blob, &foreign_secret).is_err());
+    for (ak, ek) in AK_KINDS.into_iter().zip(EkKind::ALL) {
+        let open =
+            || swtpm.open_with(|options| (options.ak, options.ek) = (AkSource::Template(ak), EkChoice::Kind(ek)));
+        let mut tpm = open();
+        let (first_ek, first_ak) = (tpm.endorsement_key().expect("ek"), tpm.attestation_key().expect("ak"));
+        drop(tpm);
+        let mut again = open();
+        // More rounds than a TPM has slots: everything is flushed.
+        for _ in 0..4 {
+            assert_eq!(again.endorsement_key().expect("ek"), first_ek);
+            assert_eq!(again.attestation_key().expect("ak"), first_ak);
+        }
     }
-    assert!(tpm.activate_credential(&blob[1..], &secret).is_err());
+    assert_eq!(loaded(&swtpm), 0);
 }
 
-/// TPM2_MakeCredential for the key `name_of`, as the Verifier does it in software.
-fn make_credential(swtpm: &Swtpm, ek: &[u8], name_of: &[u8], secret: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    use std::str::FromStr;
-    let mut context = Context::new(TctiNameConf::from_str(&swtpm.tcti()).expect("tcti")).expect("open");
-    let load = |context: &mut Context, key: &[u8]| {
-        let public = Public::unmarshall(&key[2..]).expect("TPMT_PUBLIC");
-        context.load_external_public(public, Hierarchy::Null).expect("load")
+#[test]
+fn a_kept_attestation_key_quotes_as_its_template_does() {
+    const HANDLE: u32 = 0x8101_0002;
+    let mut swtpm = Swtpm::start();
+    for (kind, handle) in AK_KINDS.into_iter().zip(HANDLE..) {
+        let by_template = |swtpm: &Swtpm| swtpm.open_with(|options| options.ak = AkSource::Template(kind));
+        let kept = by_template(&swtpm).persist_ak(handle).expect("kept");
+        assert_eq!(by_template(&swtpm).attestation_key().expect("ak"), kept);
+        assert_eq!(by_template(&swtpm).persist_ak(handle).expect("kept already"), kept);
+        swtpm.cut_power();
+        let text = format!("persistent:{handle:#010x}");
+        let mut tpm = swtpm.open_with(|options| options.ak = text.parse().expect("handle"));
+        assert_eq!(tpm.attestation_key().expect("ak"), kept);
+        for _ in 0..4 {
+            tpm.quote(&[7; 32]).expect("quote");
+        }
+        assert!(matches!(tpm.persist_ak(handle), Err(TpmError::AlreadyPersistent)));
+    }
+    // The handle now has another key than this template's.
+    let occupied = swtpm.open().persist_ak(HANDLE + 1);
+    assert!(matches!(
+        occupied,
+        Err(TpmError::HandleOccupied { handle: 0x8101_0003 })
+    ));
+    assert!(matches!(swtpm.open().persist_ak(0x8180_0000), Err(TpmError::Option(_))));
+    assert_eq!(loaded(&swtpm), 0);
+}
+
+#[test]
+fn a_persistent_key_that_is_absent_or_no_attestation_key_is_refused() {
+    let swtpm = Swtpm::start();
+    let quote = |source: &str| {
+        swtpm
+            .open_with(|options| options.ak = source.parse().expect("source"))
+            .quote(&[7; 32])
     };
-    let (ek, named) = (load(&mut context, ek), load(&mut context, name_of));
-    let (_, name, _) = context.read_public(named).expect("name");
-    let credential = Digest::try_from(secret.to_vec()).expect("short");
-    let (blob, encrypted) = context
-        .execute_with_session(None::<AuthSession>, |context| {
-            context.make_credential(ek, credential, name)
+    assert!(matches!(
+        quote("persistent:0x81010099"),
+        Err(TpmError::NoPersistentKey { handle: 0x8101_0099 })
+    ));
+    // swtpm_setup left the endorsement key there.
+    assert!(matches!(
+        quote("persistent:0x81010001"),
+        Err(TpmError::UnfitKey { lacks: "sign", .. })
+    ));
+    let tools = Tools::new(&swtpm);
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign";
+    tools.make(
+        "tpm2_createprimary",
+        &["-C", "e", "-G", "ecc256:ecdsa-sha256", "-a", attributes, "-c", "key"],
+    );
+    tools.make("tpm2_evictcontrol", &["-c", "key", "0x81010050"]);
+    assert!(matches!(
+        quote("persistent:0x81010050"),
+        Err(TpmError::UnfitKey {
+            lacks: "restricted",
+            ..
         })
-        .expect("make");
-    let sized = |body: &[u8]| [&(body.len() as u16).to_be_bytes(), body].concat();
-    (sized(blob.value()), sized(encrypted.value()))
+    ));
+    assert_eq!(loaded(&swtpm), 0);
 }
 
-fn fixed(number: &[u8]) -> Vec<u8> {
-    [vec![0; 32 - number.len()], number.to_vec()].concat()
+#[test]
+fn the_clock_counts_boots() {
+    let mut swtpm = Swtpm::start();
+    let before = swtpm.open().clock_info().expect("clock");
+    swtpm.cut_power();
+    let after = swtpm.open().clock_info().expect("clock");
+    assert_eq!(after.reset_count, before.reset_count + 1);
+    assert_eq!((before.restart_count, after.restart_count), (0, 0));
+    assert_eq!(after.firmware_version, before.firmware_version);
+    assert_eq!(loaded(&swtpm), 0);
 }
 
-fn point(unique: &EccPoint) -> Vec<u8> {
-    [vec![4], fixed(unique.x().value()), fixed(unique.y().value())].concat()
+#[test]
+fn a_tpm_describes_itself() {
+    let swtpm = Swtpm::start();
+    let described = swtpm.open().describe().expect("description");
+    assert_eq!(described.banks, ["sha256", "sha384"]);
+    assert_eq!(described.ak, "template:ecc-p256");
+    assert_eq!(described.ek, EkKind::Rsa2048);
+    assert_eq!(described.ek_certificates, [EkKind::Rsa2048, EkKind::EccP384]);
+    assert_eq!(described.manufacturer, "IBM");
+    assert_eq!(
+        described.firmware,
+        swtpm.open().clock_info().expect("clock").firmware_version
+    );
 }

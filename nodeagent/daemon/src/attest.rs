@@ -11,7 +11,7 @@ use std::{
 };
 
 use rempart_attest::{
-    Bank, Binding, Blob, Digest, Evidence, Finding, Fixed, GuardClaim, TpmEvidence,
+    Bank, Binding, Blob, Evidence, Finding, Fixed, GuardClaim, TpmEvidence,
     api::{self, AttestResponse, ChallengeRequest, ChallengeResponse, Refusal},
     evidence, hpke,
     hpke::{EphemeralKey, Purpose},
@@ -22,11 +22,12 @@ use rempart_backend::{
     https::{Connection, HttpsError, Trust},
 };
 use rempart_core::config::Origin;
-use rempart_device::{
-    EndorsementKey, Quoted, Tpm,
-    logs::{Logs, MAX_MESSAGE},
+use rempart_device::{EndorsementKey, Quoted, Tpm, TpmOptions, logs::Logs, service::MAX_ANSWER};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
 };
-use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
 use crate::{audit::Audit, clock, guard::Guard, setup::Setup};
 
@@ -133,7 +134,7 @@ impl Attestor {
                 bank: Bank::Sha256,
                 quote: Blob(quoted.attest),
                 signature: Blob(quoted.signature),
-                pcrs: pcrs(&quoted.pcrs),
+                pcrs: quoted.pcrs,
                 ak_certificate,
                 uefi_log: Blob(logs.uefi_log),
                 userspace_log: Blob(logs.userspace_log),
@@ -203,7 +204,7 @@ impl Attestor {
         work: impl FnOnce(&mut Tpm) -> Result<T, rempart_device::TpmError> + Send + 'static,
     ) -> Result<T, Attempt> {
         let tcti = self.tcti.clone();
-        tokio::task::spawn_blocking(move || work(&mut Tpm::open(&tcti)?))
+        tokio::task::spawn_blocking(move || work(&mut Tpm::open(&TpmOptions::new(tcti))?))
             .await
             .map_err(failed)?
             .map_err(failed)
@@ -212,9 +213,11 @@ impl Attestor {
     async fn logs(&self) -> Result<Logs, Attempt> {
         let path = self.evidence.display();
         let talk = async {
-            let stream = UnixStream::connect(&self.evidence).await?;
+            let mut stream = UnixStream::connect(&self.evidence).await?;
+            // No question: the logs alone.
+            stream.shutdown().await?;
             let mut message = Vec::new();
-            stream.take(MAX_MESSAGE + 1).read_to_end(&mut message).await?;
+            stream.take(MAX_ANSWER + 1).read_to_end(&mut message).await?;
             Ok::<_, std::io::Error>(message)
         };
         let message = timeout(LOGS, talk)
@@ -344,14 +347,6 @@ fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(2000)
-        .collect()
-}
-
-fn pcrs(values: &std::collections::BTreeMap<u32, [u8; 32]>) -> Vec<(u8, Digest)> {
-    // The device quotes 0 to 14, which fit.
-    values
-        .iter()
-        .map(|(index, value)| (*index as u8, Fixed(*value).into()))
         .collect()
 }
 

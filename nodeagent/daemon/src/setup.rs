@@ -12,7 +12,7 @@ use rempart_backend::{
     https::{HttpsError, Trust},
 };
 use rempart_core::config::{ConfigError, Fragment, Settings, Vault};
-use rempart_device::{Tpm, TpmError};
+use rempart_device::{TpmError, TpmOptions};
 
 /// Why the agent cannot start as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ impl Setup {
     pub fn load() -> Result<Self, SetupError> {
         let arguments = Arguments::parse();
         let settings = Settings::judge(merged(&arguments.config)?)?;
-        Tpm::judge(&settings.tcti)?;
+        TpmOptions::new(&settings.tcti).judge()?;
         let verifier = trust(&settings.verifier_ca)?;
         let vault = match &settings.vault {
             Vault::OpenBao { ca, .. } => Some(trust(ca)?),

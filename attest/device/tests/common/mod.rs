@@ -1,10 +1,18 @@
-//! A software TPM of its own for one test: made by swtpm_setup with an EK certificate, ended when dropped.
+//! A software TPM of its own for one test: made by swtpm_setup with EK certificates (RSA 2048 and ECC P-384), both banks active,
+//! ended when dropped.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+/// tpm2-tools on such a TPM.
+pub mod tools;
 
 use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use rempart_device::{Tpm, TpmOptions};
 
 /// A running swtpm.
 pub struct Swtpm {
@@ -40,7 +48,7 @@ impl Swtpm {
         let setup = write(
             "setup.conf",
             format!(
-                "create_certs_tool = swtpm_localca\ncreate_certs_tool_config = {}\ncreate_certs_tool_options = {}\nactive_pcr_banks = sha256\n",
+                "create_certs_tool = swtpm_localca\ncreate_certs_tool_config = {}\ncreate_certs_tool_options = {}\nactive_pcr_banks = sha256,sha384\n",
                 localca.display(),
                 options.display()
             ),
@@ -51,7 +59,7 @@ impl Swtpm {
                 "--create-ek-cert",
                 "--overwrite",
                 "--pcr-banks",
-                "sha256",
+                "sha256,sha384",
                 "--tpmstate",
             ])
             .arg(folder)
@@ -72,7 +80,6 @@ impl Swtpm {
     }
 
     /// Cuts its power, without TPM2_Shutdown, and powers it on again.
-    #[allow(dead_code, reason = "of one test program only")]
     pub fn cut_power(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -81,7 +88,6 @@ impl Swtpm {
     }
 
     /// Certificates of its manufacturer, PEM: issuer and root.
-    #[allow(dead_code, reason = "shared with tests that have a Verifier")]
     pub fn manufacturer(&self) -> [std::path::PathBuf; 2] {
         ["issuercert.pem", "swtpm-localca-rootca-cert.pem"].map(|name| self.state.path().join("ca").join(name))
     }
@@ -89,6 +95,18 @@ impl Swtpm {
     /// How to reach it.
     pub fn tcti(&self) -> String {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// It, opened with `change` made to the defaults.
+    pub fn open_with(&self, change: impl FnOnce(&mut TpmOptions)) -> Tpm {
+        let mut options = TpmOptions::new(self.tcti());
+        change(&mut options);
+        Tpm::open(&options).expect("open")
+    }
+
+    /// It, opened with the defaults.
+    pub fn open(&self) -> Tpm {
+        self.open_with(|_| ())
     }
 
     /// Waits for the control port: a connection to the command port would end swtpm when it closes.
@@ -99,6 +117,15 @@ impl Swtpm {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The number of transient objects and sessions in the TPM: none, whenever nothing is being done.
+pub fn loaded(swtpm: &Swtpm) -> usize {
+    let tools = tools::Tools::new(swtpm);
+    ["handles-transient", "handles-loaded-session", "handles-saved-session"]
+        .iter()
+        .map(|kind| tools.run("tpm2_getcap", &[kind]).lines().count())
+        .sum()
 }
 
 impl Drop for Swtpm {

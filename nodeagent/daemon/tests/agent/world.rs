@@ -316,7 +316,7 @@ fn serve_logs(path: &Path) {
         for stream in listener.incoming().flatten() {
             let _ = Logs {
                 uefi_log: log_header(),
-                userspace_log: Vec::new(),
+                ..Logs::default()
             }
             .write(stream);
         }
