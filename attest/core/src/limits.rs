@@ -62,3 +62,11 @@ pub const TEE_TABLE_ENTRIES: usize = 16;
 pub const CRL: usize = 1024 * 1024;
 /// A vendor's signed JSON about platforms, bytes: TDX TCB info is some 30 KiB.
 pub const TEE_COLLATERAL: usize = 256 * 1024;
+/// Signatures under one policy, count: every signer of a large owner.
+pub const POLICY_SIGNATURES: usize = 32;
+/// A policy's signature file, bytes: an SSH signature is under 1 KiB, an RSA one under 2.
+pub const POLICY_SIGNATURE_FILE: usize = 64 * 1024;
+/// Lines of an allowed-signers file, count.
+pub const ALLOWED_SIGNERS: usize = 1024;
+/// Signatures over one image's PCR 11, count: four phases in two banks by a few keys.
+pub const PCR_SIGNATURE_ENTRIES: usize = 64;

@@ -60,15 +60,13 @@ pub fn policy() -> Policy {
     let value = |index| vec![pcrs.value(index).expect("register")];
     let mut policy = crate::policy::sample([0; 5]);
     policy.images = vec![Image {
-        name: "trixie".into(),
-        bank: Bank::Sha256,
         cmdline: Some(CMDLINE.into()),
-        accepted_risks: vec![],
         pcr4: value(4),
         pcr7: value(7),
         pcr9: value(9),
         pcr11: value(11),
         pcr12: value(12),
+        ..Image::new("trixie", Bank::Sha256)
     }];
     policy
 }

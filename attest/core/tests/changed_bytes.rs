@@ -2,7 +2,7 @@
 //! input is cut at every length. What comes out is not judged here; that it comes out is.
 
 use rempart_attest::eventlog::{uefi, userspace};
-use rempart_attest::policy::predict::{Options, SecureBoot, predict};
+use rempart_attest::policy::predict::{Options, predict};
 use rempart_attest::tpm::EkPublic;
 use rempart_attest::{Bank, Evidence, ek::EkRoots};
 
@@ -73,13 +73,5 @@ fn image_headers() {
     image[section + 16] = 64;
     image[section + 20..section + 22].copy_from_slice(&448u16.to_le_bytes());
     image[448..483].copy_from_slice(b"#### LoaderInfo: systemd-stub 257.1");
-    let options = Options {
-        name: "n".into(),
-        counter: 1,
-        bank: Bank::Sha256,
-        secure_boot: SecureBoot::Off,
-        accept: vec![],
-        require_guard: false,
-    };
-    changed(&image, |bytes| drop(predict(bytes, &options)));
+    changed(&image, |bytes| drop(predict(bytes, &Options::default())));
 }

@@ -49,6 +49,7 @@ fn options(told: &Predict) -> Options {
         },
         accept: told.accept.clone(),
         require_guard: told.require_guard,
+        ..Options::default()
     }
 }
 

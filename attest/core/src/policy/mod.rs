@@ -1,15 +1,29 @@
 //! Reference Values: which images a node may boot, by PCR values. A policy is TOML, signed (`signature`) and counted, so that an
 //! older one never replaces a newer one. Empty means refused, unknown keys mean refused.
 
+/// What a register was extended by, to explain a mismatch.
+pub mod event;
+/// How sure it is whose TPM a node has.
+pub mod identity;
+/// One image that may boot.
+pub mod image;
+/// A moment in a policy.
+pub mod instant;
 /// Computing reference values from an image, before it ever boots.
 pub mod predict;
+/// PCR 11 signed by a release key.
+pub mod release;
 /// Who may sign a policy.
 pub mod signature;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::pcr::{Bank, JUDGED, PcrValue, Pcrs};
+use crate::pcr::Bank;
+
+pub use self::identity::Identity;
+pub use self::image::{Claims, Failure, Image};
+pub use self::instant::Instant;
 
 /// The only format version there is.
 pub const VERSION: u32 = 1;
@@ -27,36 +41,20 @@ pub struct Policy {
     /// Refuse nodes whose guard is not enforcing.
     #[serde(default)]
     pub require_guard: bool,
+    /// Identity levels that are accepted; all of them when it is left out.
+    #[serde(default = "all_identities", skip_serializing_if = "is_all_identities")]
+    pub identity: Vec<Identity>,
     /// What may boot.
     #[serde(rename = "image")]
     pub images: Vec<Image>,
 }
 
-/// One image that may boot. A node must match one image in all registers, not one here and another there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Image {
-    /// For people and logs.
-    pub name: String,
-    /// Bank of all its values.
-    #[serde(default)]
-    pub bank: Bank,
-    /// The kernel command line, only to explain a mismatch; never compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cmdline: Option<String>,
-    /// What `predict` was told to accept although it is dangerous.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub accepted_risks: Vec<String>,
-    /// Boot manager code and its actions.
-    pub pcr4: Vec<PcrValue>,
-    /// Secure Boot state and keys.
-    pub pcr7: Vec<PcrValue>,
-    /// Kernel command line and initrd as handed over.
-    pub pcr9: Vec<PcrValue>,
-    /// The image's parts, one value for each accepted boot phase.
-    pub pcr11: Vec<PcrValue>,
-    /// Configuration from outside the image: zeros.
-    pub pcr12: Vec<PcrValue>,
+fn all_identities() -> Vec<Identity> {
+    Identity::ALL.to_vec()
+}
+
+fn is_all_identities(levels: &[Identity]) -> bool {
+    levels == Identity::ALL
 }
 
 /// Why a policy is not one. Whoever wrote it is to blame.
@@ -77,8 +75,11 @@ pub enum PolicyError {
     /// Accepts nothing at all, which is a mistake and not a wish.
     #[error("the policy names no image: an empty policy is refused")]
     Empty,
+    /// Accepts nobody.
+    #[error("the policy's identity list is empty: name the levels that are accepted, or leave it out to accept all")]
+    NoIdentity,
     /// A register without a value.
-    #[error("image \"{image}\" of the policy has no value for PCR {pcr}")]
+    #[error("image \"{image}\" of the policy has no value for PCR {pcr}{}", absent_hint(*.pcr))]
     NoValue {
         /// The image.
         image: String,
@@ -95,6 +96,18 @@ pub enum PolicyError {
         /// The bank that the image names.
         bank: Bank,
     },
+    /// Both `pcr11` and `pcr11_signed`.
+    #[error("image \"{image}\" of the policy has both pcr11 and pcr11_signed: which one is meant?")]
+    TwoWays {
+        /// The image.
+        image: String,
+    },
+    /// A window that is never open.
+    #[error("image \"{image}\" of the policy has a window that is never open: not_before is not before not_after")]
+    Window {
+        /// The image.
+        image: String,
+    },
     /// Two images of the same name.
     #[error("the policy names image \"{0}\" twice")]
     Twice(String),
@@ -110,7 +123,26 @@ pub enum PolicyError {
     },
 }
 
+fn absent_hint(pcr: u8) -> &'static str {
+    match pcr {
+        4 | 9 => ": it may be left out only with both pcr11_signed and require_secure_boot",
+        _ => "",
+    }
+}
+
 impl Policy {
+    /// A policy over images, without a name and with the lowest counter.
+    pub fn of(images: Vec<Image>) -> Self {
+        Self {
+            version: VERSION,
+            name: String::new(),
+            counter: 1,
+            require_guard: false,
+            identity: all_identities(),
+            images,
+        }
+    }
+
     /// Reads and judges a policy.
     pub fn parse(text: &[u8]) -> Result<Self, PolicyError> {
         if text.len() > limits::POLICY {
@@ -139,53 +171,25 @@ impl Policy {
         toml::to_string_pretty(self).expect("a policy is a table of strings and numbers")
     }
 
-    fn judge(&self) -> Result<(), PolicyError> {
+    /// Refuses what accepts nothing, or more than its writer can have meant. [`Policy::parse`] has done it; programs that make a
+    /// policy do it before they write one.
+    pub fn judge(&self) -> Result<(), PolicyError> {
         if self.version != VERSION {
             return Err(PolicyError::Version(self.version));
         }
         if self.images.is_empty() {
             return Err(PolicyError::Empty);
         }
+        if self.identity.is_empty() {
+            return Err(PolicyError::NoIdentity);
+        }
         for (at, image) in self.images.iter().enumerate() {
             if self.images[..at].iter().any(|other| other.name == image.name) {
                 return Err(PolicyError::Twice(image.name.clone()));
             }
-            if let Some(pcr) = JUDGED.into_iter().find(|pcr| image.accepted(*pcr).is_empty()) {
-                return Err(PolicyError::NoValue {
-                    image: image.name.clone(),
-                    pcr,
-                });
-            }
-            let other = |pcr: &u8| image.accepted(*pcr).iter().any(|value| value.bank() != image.bank);
-            if let Some(pcr) = JUDGED.into_iter().find(other) {
-                return Err(PolicyError::OtherBank {
-                    image: image.name.clone(),
-                    pcr,
-                    bank: image.bank,
-                });
-            }
+            image.judge()?;
         }
         Ok(())
-    }
-}
-
-impl Image {
-    /// The accepted values of a judged register; nothing is accepted for any other.
-    pub fn accepted(&self, pcr: u8) -> &[PcrValue] {
-        match pcr {
-            4 => &self.pcr4,
-            7 => &self.pcr7,
-            9 => &self.pcr9,
-            11 => &self.pcr11,
-            12 => &self.pcr12,
-            _ => &[],
-        }
-    }
-
-    /// The judged registers in which `pcrs` differs from this image.
-    pub fn mismatches(&self, pcrs: &Pcrs) -> Vec<u8> {
-        let accepts = |pcr: u8| pcrs.value(pcr).is_some_and(|value| self.accepted(pcr).contains(&value));
-        JUDGED.into_iter().filter(|pcr| !accepts(*pcr)).collect()
     }
 }
 
@@ -204,91 +208,19 @@ fn one_line(message: &str) -> String {
 pub(crate) fn sample(values: [u8; 5]) -> Policy {
     let value = |at: usize| vec![crate::bytes::Fixed([values[at]; 32]).into()];
     let image = Image {
-        name: "demo".into(),
-        bank: Bank::Sha256,
-        cmdline: None,
-        accepted_risks: vec![],
         pcr4: value(0),
         pcr7: value(1),
         pcr9: value(2),
         pcr11: value(3),
         pcr12: value(4),
+        ..Image::new("demo", Bank::Sha256)
     };
     Policy {
-        version: VERSION,
         name: "demo image".into(),
         counter: 3,
-        require_guard: false,
-        images: vec![image],
+        ..Policy::of(vec![image])
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_survives_the_way_to_text_and_back() {
-        let policy = sample([4, 7, 9, 11, 0]);
-        assert_eq!(Policy::parse(policy.to_toml().as_bytes()), Ok(policy));
-    }
-
-    #[test]
-    fn an_empty_policy_is_refused() {
-        assert!(Policy::parse(b"").is_err());
-        assert_eq!(
-            Policy::parse(b"version = 1\nname = \"x\"\ncounter = 1\nimage = []\n"),
-            Err(PolicyError::Empty)
-        );
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_by_name() {
-        let text = format!("colour = \"red\"\n{}", sample([1; 5]).to_toml());
-        assert!(matches!(Policy::parse(text.as_bytes()), Err(PolicyError::Malformed(m)) if m.contains("colour")));
-        let text = sample([1; 5]).to_toml() + "pcr14 = []\n";
-        assert!(matches!(Policy::parse(text.as_bytes()), Err(PolicyError::Malformed(m)) if m.contains("pcr14")));
-    }
-
-    #[test]
-    fn a_missing_or_empty_register_is_refused_by_number() {
-        for pcr in JUDGED {
-            let mut policy = sample([1; 5]);
-            let image = &mut policy.images[0];
-            let list = match pcr {
-                4 => &mut image.pcr4,
-                7 => &mut image.pcr7,
-                9 => &mut image.pcr9,
-                11 => &mut image.pcr11,
-                _ => &mut image.pcr12,
-            };
-            list.clear();
-            assert_eq!(
-                Policy::parse(policy.to_toml().as_bytes()),
-                Err(PolicyError::NoValue {
-                    image: "demo".into(),
-                    pcr
-                })
-            );
-            let without: String = policy
-                .to_toml()
-                .lines()
-                .filter(|l| !l.starts_with(&format!("pcr{pcr} ")))
-                .fold(String::new(), |t, l| t + l + "\n");
-            assert!(matches!(
-                Policy::parse(without.as_bytes()),
-                Err(PolicyError::Malformed(_))
-            ));
-        }
-    }
-
-    #[test]
-    fn an_older_counter_is_refused_and_the_same_one_is_not() {
-        let policy = sample([1; 5]);
-        assert_eq!(policy.check_counter(3), Ok(()));
-        assert_eq!(
-            policy.check_counter(4),
-            Err(PolicyError::Rollback { found: 3, highest: 4 })
-        );
-    }
-}
+mod tests;

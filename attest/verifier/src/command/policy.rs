@@ -26,7 +26,7 @@ fn install(path: &Path, config: &Config) -> Result<(), Error> {
         &[path.as_os_str(), ".sig".as_ref()].into_iter().collect::<OsString>(),
     ))?;
     let signers = config.signers()?;
-    let signer = signers.verify(&text, &signature)?.to_owned();
+    let signer = signers.verify(&text, &signature, clock::now(), 1)?.join(", ");
     // Only what a trusted signer wrote is parsed.
     let policy = Policy::parse(&text)?;
     let stored = StoredPolicy {

@@ -161,21 +161,16 @@ pub fn policy(pcrs: &[(u8, Digest)], counter: u64) -> Policy {
     let pcrs = Pcrs::collect(Bank::Sha256, pcrs.iter().copied()).expect("each register once");
     let value = |index| vec![pcrs.value(index).expect("register")];
     let image = Image {
-        name: "recorded".into(),
-        bank: Bank::Sha256,
-        cmdline: None,
-        accepted_risks: vec![],
         pcr4: value(4),
         pcr7: value(7),
         pcr9: value(9),
         pcr11: value(11),
         pcr12: value(12),
+        ..Image::new("recorded", Bank::Sha256)
     };
     Policy {
-        version: 1,
         name: "recorded boot".into(),
         counter,
-        require_guard: false,
-        images: vec![image],
+        ..Policy::of(vec![image])
     }
 }

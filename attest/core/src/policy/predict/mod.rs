@@ -4,27 +4,21 @@
 mod initrd;
 mod pe;
 pub(crate) mod registers;
+/// What the host could do to a guest unseen, and the arguments that stop it.
+pub mod risks;
 mod uki;
 
 use self::uki::Uki;
-use super::{Image, Policy, VERSION};
+use super::{Image, Policy};
 use crate::limits;
 use crate::pcr::Bank;
 
 pub use self::pe::PeError;
 
-/// Without it the host can run code as root in the guest and no register shows it.
-pub const REQUIRED_ARGUMENT: &str = "systemd.import_credentials=no";
-/// The name under which a missing [`REQUIRED_ARGUMENT`] can be accepted.
-pub const RISK_HOST_CREDENTIALS: &str = "host-credentials";
-
-/// systemd-pcrphase words into PCR 11 in order, and whether a node may attest after them.
-const PHASES: [(&str, bool); 4] = [
-    ("enter-initrd", false),
-    ("leave-initrd", false),
-    ("sysinit", true),
-    ("ready", true),
-];
+/// Words that systemd-pcrphase extends PCR 11 by, in order.
+pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
+/// Phases after which a node may attest, unless told otherwise.
+pub const ATTESTING_PHASES: [&str; 2] = ["sysinit", "ready"];
 
 /// State of Secure Boot that is predicted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,10 +39,27 @@ pub struct Options {
     pub bank: Bank,
     /// State of Secure Boot.
     pub secure_boot: SecureBoot,
+    /// Phases of the boot ([`PHASES`]) after which a node may attest.
+    pub phases: Vec<String>,
     /// Risks that the operator accepts by name.
     pub accept: Vec<String>,
     /// Refuse nodes whose guard is not enforcing.
     pub require_guard: bool,
+}
+
+impl Default for Options {
+    /// Nothing risky is accepted.
+    fn default() -> Self {
+        Self {
+            name: "predicted".into(),
+            counter: 1,
+            bank: Bank::default(),
+            secure_boot: SecureBoot::default(),
+            phases: ATTESTING_PHASES.map(str::to_owned).to_vec(),
+            accept: vec![],
+            require_guard: false,
+        }
+    }
 }
 
 /// Why nothing is predicted for an image.
@@ -86,12 +97,18 @@ pub enum PredictError {
     /// A command line whose handling was not proven.
     #[error("the image's command line cannot be predicted: {0}")]
     CommandLine(&'static str),
-    /// The host could inject credentials.
+    /// The host could configure the guest unseen.
     #[error(
-        "the image's command line lacks {REQUIRED_ARGUMENT}: the host could run code as root in the guest and no measurement would \
-         show it; add the argument, or accept the risk by the name {RISK_HOST_CREDENTIALS}"
+        "the image's command line lacks {}, or another word on it undoes that: {}; add the words, or accept the risk by the name {}",
+        .0.arguments.join(" and "), .0.reason, .0.name
     )]
-    HostCredentials,
+    Risk(&'static risks::Risk),
+    /// A phase that does not exist.
+    #[error("there is no boot phase \"{0}\": known are enter-initrd, leave-initrd, sysinit and ready")]
+    UnknownPhase(String),
+    /// No phase at all.
+    #[error("no boot phase is named after which a node may attest")]
+    NoPhase,
     /// A risk that does not exist.
     #[error("there is no risk \"{0}\" to accept")]
     UnknownRisk(String),
@@ -102,44 +119,42 @@ pub fn predict(image: &[u8], options: &Options) -> Result<Policy, PredictError> 
     if image.len() > limits::IMAGE {
         return Err(PredictError::TooLarge { found: image.len() });
     }
-    if let Some(unknown) = options.accept.iter().find(|risk| *risk != RISK_HOST_CREDENTIALS) {
-        return Err(PredictError::UnknownRisk(unknown.clone()));
-    }
+    risks::are_known(&options.accept)?;
+    phases_are_known(&options.phases)?;
     let uki = Uki::parse(image)?;
     let cmdline = uki.command_line()?;
-    let accepted_risks = risks(&cmdline, options)?;
     let bank = options.bank;
+    let parts = registers::Parts::new(&uki, options)?;
     let image = Image {
-        name: options.name.clone(),
-        bank,
-        accepted_risks,
-        pcr4: vec![registers::pcr4(&uki, bank)?],
-        pcr7: vec![registers::pcr7(options.secure_boot, bank)],
-        pcr9: vec![registers::pcr9(&uki, bank)?],
-        pcr11: registers::pcr11(&uki, bank),
+        accepted_risks: risks::accepted(&cmdline, &options.accept)?,
+        pcr2: vec![registers::separator_alone(bank)],
+        pcr3: vec![registers::separator_alone(bank)],
+        pcr4: vec![parts.value(4)],
+        pcr7: vec![parts.value(7)],
+        pcr9: vec![parts.value(9)],
+        pcr11: registers::after_phases(parts.value(11), &options.phases),
         pcr12: vec![bank.zero()],
+        pcr13: vec![bank.zero()],
+        pcr14: vec![bank.zero()],
         cmdline: Some(cmdline),
+        events: parts.events,
+        ..Image::new(options.name.clone(), bank)
     };
     Ok(Policy {
-        version: VERSION,
         name: options.name.clone(),
         counter: options.counter,
         require_guard: options.require_guard,
-        images: vec![image],
+        ..Policy::of(vec![image])
     })
 }
 
-/// The last occurrence counts for systemd, so only an image in which all agree is safe.
-fn risks(cmdline: &str, options: &Options) -> Result<Vec<String>, PredictError> {
-    let values: Vec<_> = cmdline
-        .split(' ')
-        .filter(|a| a.starts_with("systemd.import_credentials"))
-        .collect();
-    let safe = !values.is_empty() && values.iter().all(|v| *v == REQUIRED_ARGUMENT);
-    match (safe, options.accept.iter().any(|risk| risk == RISK_HOST_CREDENTIALS)) {
-        (true, _) => Ok(vec![]),
-        (false, true) => Ok(vec![RISK_HOST_CREDENTIALS.into()]),
-        (false, false) => Err(PredictError::HostCredentials),
+fn phases_are_known(phases: &[String]) -> Result<(), PredictError> {
+    if phases.is_empty() {
+        return Err(PredictError::NoPhase);
+    }
+    match phases.iter().find(|phase| !PHASES.contains(&phase.as_str())) {
+        Some(unknown) => Err(PredictError::UnknownPhase(unknown.clone())),
+        None => Ok(()),
     }
 }
 

@@ -9,6 +9,9 @@ const PE32_PLUS: u16 = 0x20b;
 /// Sections of one image, count: a UKI has about a dozen, 96 is the loader's classic maximum.
 const MAX_SECTIONS: usize = 96;
 
+/// Sections are aligned to pages in memory, bytes.
+const PAGE: usize = 4096;
+
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PeError {
@@ -27,6 +30,12 @@ pub(super) struct Section<'a> {
 }
 
 impl Section<'_> {
+    /// Whether it is at most a page larger in memory than in the file. Nothing else is read, so that a few bytes of headers cannot
+    /// ask for a gigabyte of zeros.
+    pub(super) fn is_filled(&self) -> bool {
+        self.virtual_size <= self.raw.len().saturating_add(PAGE)
+    }
+
     /// The content as it lies in memory: cut to or filled up with zeros to the virtual size.
     pub(super) fn content(&self) -> Vec<u8> {
         let mut content = self.raw[..self.raw.len().min(self.virtual_size)].to_vec();

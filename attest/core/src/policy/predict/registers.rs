@@ -3,11 +3,13 @@
 use super::initrd;
 use super::pe::Pe;
 use super::uki::Uki;
-use super::{PHASES, PredictError, SecureBoot};
+use super::{Options, PHASES, PredictError, SecureBoot};
+use crate::eventlog::Event;
 use crate::pcr::{Bank, PcrValue, extended};
+use crate::policy::event::Part;
 
 /// UKI sections in the order in which the stub measures them; .pcrsig is not measured because it signs the result.
-const MEASURED: [&str; 11] = [
+pub(super) const MEASURED: [&str; 11] = [
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey", ".profile",
 ];
 /// EV_EFI_ACTION of the boot manager (PFP table 33).
@@ -22,65 +24,119 @@ const DATABASE: [u8; 16] = [
     0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f,
 ];
 
-fn chain(bank: Bank, digests: impl IntoIterator<Item = PcrValue>) -> PcrValue {
-    digests
-        .into_iter()
-        .fold(bank.zero(), |old, digest| extended(&old, &digest))
+/// Everything that the judged registers are extended by before the first phase of the boot, in order.
+pub(super) struct Parts {
+    bank: Bank,
+    pub(super) events: Vec<Part>,
 }
 
-/// The firmware starts the UKI, the stub starts the kernel in it.
-pub(super) fn pcr4(uki: &Uki<'_>, bank: Bank) -> Result<PcrValue, PredictError> {
-    let kernel = uki.demand(".linux")?;
-    let kernel = Pe::parse(&kernel)?.authenticode(bank)?;
-    Ok(chain(
-        bank,
-        [
-            bank.hash(&[CALLING]),
-            bank.hash(&[&SEPARATOR]),
-            uki.pe.authenticode(bank)?,
-            kernel,
-        ],
-    ))
-}
+impl Parts {
+    pub(super) fn new(uki: &Uki<'_>, options: &Options) -> Result<Self, PredictError> {
+        let mut parts = Self {
+            bank: options.bank,
+            events: vec![],
+        };
+        parts.image_and_kernel(uki)?;
+        parts.secure_boot(options.secure_boot);
+        parts.handed_over(uki)?;
+        parts.sections(uki);
+        Ok(parts)
+    }
 
-/// OVMF built without Secure Boot: the five variables do not exist, which is measured as empty.
-pub(super) fn pcr7(secure_boot: SecureBoot, bank: Bank) -> PcrValue {
-    let SecureBoot::Off = secure_boot;
-    let variables = [
-        (GLOBAL, "SecureBoot", &[][..]),
-        (GLOBAL, "PK", &[]),
-        (GLOBAL, "KEK", &[]),
-        (DATABASE, "db", &[]),
-        (DATABASE, "dbx", &[]),
-    ];
-    let events = variables.map(|(guid, name, data)| bank.hash(&[&variable(guid, name, data)]));
-    chain(bank, events.into_iter().chain([bank.hash(&[&SEPARATOR])]))
-}
+    /// What a register holds after its events.
+    pub(super) fn value(&self, pcr: u8) -> PcrValue {
+        let of_pcr = self.events.iter().filter(|part| part.pcr == pcr);
+        of_pcr.fold(self.bank.zero(), |old, part| extended(&old, &part.digest))
+    }
 
-/// Linux measures its load options (UTF-16 with the final zero) and the initrd.
-pub(super) fn pcr9(uki: &Uki<'_>, bank: Bank) -> Result<PcrValue, PredictError> {
-    let options = load_options(&uki.command_line()?);
-    let initrd = initrd::assemble(uki).map(|initrd| bank.hash(&[&initrd]));
-    Ok(chain(bank, [bank.hash(&[&options])].into_iter().chain(initrd)))
-}
+    fn push(&mut self, pcr: u8, what: impl Into<String>, digest: PcrValue) {
+        let what = what.into();
+        self.events.push(Part { pcr, digest, what });
+    }
 
-/// The image's sections, then the phases of the boot: one value for each phase from which on a node may attest.
-pub(super) fn pcr11(uki: &Uki<'_>, bank: Bank) -> Vec<PcrValue> {
-    let mut value = bank.zero();
-    for name in MEASURED {
-        if let Some(content) = uki.content(name) {
-            let measured_name = bank.hash(&[name.as_bytes(), &[0]]);
-            value = extended(&extended(&value, &measured_name), &bank.hash(&[&content]));
+    /// PCR 4: the firmware starts the UKI, the stub starts the kernel in it.
+    fn image_and_kernel(&mut self, uki: &Uki<'_>) -> Result<(), PredictError> {
+        let bank = self.bank;
+        let kernel = uki.demand(".linux")?;
+        let kernel = Pe::parse(&kernel)?.authenticode(bank)?;
+        self.push(4, "the boot manager's call", bank.hash(&[CALLING]));
+        self.push(4, "separator", bank.hash(&[&SEPARATOR]));
+        self.push(4, "the unified kernel image", uki.pe.authenticode(bank)?);
+        self.push(4, "the kernel in it", kernel);
+        Ok(())
+    }
+
+    /// PCR 7: OVMF built without Secure Boot, where the five variables do not exist, which is measured as empty.
+    fn secure_boot(&mut self, state: SecureBoot) {
+        let SecureBoot::Off = state;
+        for (guid, name) in [
+            (GLOBAL, "SecureBoot"),
+            (GLOBAL, "PK"),
+            (GLOBAL, "KEK"),
+            (DATABASE, "db"),
+            (DATABASE, "dbx"),
+        ] {
+            let digest = self.bank.hash(&[&variable(guid, name, &[])]);
+            self.push(7, format!("variable {name}, absent"), digest);
+        }
+        self.push(7, "separator", self.bank.hash(&[&SEPARATOR]));
+    }
+
+    /// PCR 9: Linux measures its load options (UTF-16 with the final zero) and the initrd.
+    fn handed_over(&mut self, uki: &Uki<'_>) -> Result<(), PredictError> {
+        let options = load_options(&uki.command_line()?);
+        self.push(9, "the command line", self.bank.hash(&[&options]));
+        if let Some(initrd) = initrd::assemble(uki) {
+            self.push(9, "the initrd", self.bank.hash(&[&initrd]));
+        }
+        Ok(())
+    }
+
+    /// PCR 11: the stub measures each section's name and content.
+    fn sections(&mut self, uki: &Uki<'_>) {
+        for name in MEASURED {
+            if let Some(content) = uki.content(name) {
+                self.push(11, format!("name of {name}"), self.bank.hash(&[name.as_bytes(), &[0]]));
+                self.push(11, format!("section {name}"), self.bank.hash(&[&content]));
+            }
         }
     }
+}
+
+/// PCR 11 after the sections, then the phases of the boot: one value for each phase after which a node may attest.
+pub(crate) fn after_phases(sections: PcrValue, attesting: &[String]) -> Vec<PcrValue> {
+    let mut value = sections;
     let mut accepted = Vec::new();
-    for (phase, attests) in PHASES {
-        value = extended(&value, &bank.hash(&[phase.as_bytes()]));
-        if attests {
+    for phase in PHASES {
+        value = extended(&value, &value.bank().hash(&[phase.as_bytes()]));
+        if attesting.iter().any(|word| word == phase) {
             accepted.push(value);
         }
     }
     accepted
+}
+
+/// A register into which firmware measured nothing but the end of its own work.
+pub(crate) fn separator_alone(bank: Bank) -> PcrValue {
+    extended(&bank.zero(), &bank.hash(&[&SEPARATOR]))
+}
+
+#[cfg(test)]
+pub(super) fn secure_boot_off(bank: Bank) -> PcrValue {
+    let mut parts = Parts { bank, events: vec![] };
+    parts.secure_boot(SecureBoot::Off);
+    parts.value(7)
+}
+
+/// Whether firmware measured, before it let anything else run, that Secure Boot is on (PFP 3.3.4.8). Digests alone decide.
+pub(crate) fn starts_with_secure_boot(bank: Bank, events: &[Event]) -> bool {
+    let on = bank.hash(&[&variable(GLOBAL, "SecureBoot", &[1])]);
+    let separator = bank.hash(&[&SEPARATOR]);
+    events
+        .iter()
+        .filter(|event| event.pcr == 7)
+        .take_while(|event| event.digest != separator)
+        .any(|event| event.digest == on)
 }
 
 /// UEFI_VARIABLE_DATA (PFP 10.2.6).

@@ -7,11 +7,7 @@ use crate::pcr::{JUDGED, PcrValue, Pcrs};
 fn options() -> Options {
     Options {
         name: "test".into(),
-        counter: 1,
-        bank: Bank::Sha256,
-        secure_boot: SecureBoot::Off,
-        accept: vec![],
-        require_guard: false,
+        ..Options::default()
     }
 }
 
@@ -40,35 +36,28 @@ fn a_real_boot_has_the_predicted_registers() {
 }
 
 #[test]
+fn registers_2_and_3_of_the_recorded_boot_hold_a_separator_alone_and_13_and_14_nothing() {
+    let recorded = crate::testing::ORDINARY.pcrs();
+    for pcr in [2, 3] {
+        assert_eq!(recorded.value(pcr), Some(registers::separator_alone(Bank::Sha256)));
+    }
+    for pcr in [12, 13, 14] {
+        assert_eq!(recorded.value(pcr), Some(Bank::Sha256.zero()));
+    }
+}
+
+fn register_7(bank: Bank) -> PcrValue {
+    registers::secure_boot_off(bank)
+}
+
+#[test]
 fn register_7_of_the_recorded_boot_is_the_computed_one() {
     let pcrs = include_str!("../../../../../tests/fixtures/boot/pcrs");
     let recorded = pcrs
         .lines()
         .find_map(|l| l.strip_prefix("7 "))
         .and_then(PcrValue::from_hex);
-    assert_eq!(Some(registers::pcr7(SecureBoot::Off, Bank::Sha256)), recorded);
-}
-
-#[test]
-fn the_argument_that_keeps_host_credentials_out_is_demanded() {
-    let with = |cmdline: &str, accept: &[&str]| {
-        let accept = accept.iter().map(|a| (*a).into()).collect();
-        risks(cmdline, &Options { accept, ..options() })
-    };
-    assert_eq!(with("ro systemd.import_credentials=no quiet", &[]), Ok(vec![]));
-    assert_eq!(with("ro quiet", &[]), Err(PredictError::HostCredentials));
-    assert_eq!(
-        with("systemd.import_credentials=no systemd.import_credentials=yes", &[]),
-        Err(PredictError::HostCredentials)
-    );
-    assert_eq!(
-        with("xsystemd.import_credentials=no", &[]),
-        Err(PredictError::HostCredentials)
-    );
-    assert_eq!(
-        with("ro quiet", &[RISK_HOST_CREDENTIALS]),
-        Ok(vec![RISK_HOST_CREDENTIALS.into()])
-    );
+    assert_eq!(Some(register_7(Bank::Sha256)), recorded);
 }
 
 #[test]
@@ -86,4 +75,11 @@ fn what_is_no_image_is_refused_by_reason() {
         predict(b"", &unknown),
         Err(PredictError::UnknownRisk("everything".into()))
     );
+    let phases = |words: &[&str]| Options {
+        phases: words.iter().map(|w| (*w).to_owned()).collect(),
+        ..options()
+    };
+    assert_eq!(predict(b"", &phases(&[])), Err(PredictError::NoPhase));
+    let unknown = phases(&["ready", "final"]);
+    assert_eq!(predict(b"", &unknown), Err(PredictError::UnknownPhase("final".into())));
 }

@@ -2,7 +2,7 @@
 //! refused by reason; nothing is guessed.
 
 use super::PredictError;
-use super::pe::{Pe, Section};
+use super::pe::{Pe, PeError, Section};
 
 /// The stub's own marker (section .sdmagic) begins so.
 const STUB_MARK: &str = "#### LoaderInfo: systemd-stub ";
@@ -11,6 +11,11 @@ const PROVEN_STUBS: [&str; 1] = ["257"];
 /// Makes the boot depend on choices at run time that cannot be known from the image.
 const UNSUPPORTED: [&str; 3] = [".dtbauto", ".hwids", ".efifw"];
 
+/// Whether this code ever looks into a section; the stub's own code and data it only hashes as they lie in the file.
+fn is_read(name: &str) -> bool {
+    super::registers::MEASURED.contains(&name) || [".pcrsig", ".sdmagic"].contains(&name)
+}
+
 pub(super) struct Uki<'a> {
     pub(super) pe: Pe<'a>,
 }
@@ -18,6 +23,9 @@ pub(super) struct Uki<'a> {
 impl<'a> Uki<'a> {
     pub(super) fn parse(image: &'a [u8]) -> Result<Self, PredictError> {
         let uki = Self { pe: Pe::parse(image)? };
+        if uki.pe.sections.iter().any(|s| is_read(s.name) && !s.is_filled()) {
+            return Err(PeError::Malformed("a section is larger in memory than in the file").into());
+        }
         uki.check_stub()?;
         if let Some(name) = UNSUPPORTED.into_iter().find(|name| uki.section(name).is_some()) {
             return Err(PredictError::Unsupported { section: name });
