@@ -1,6 +1,6 @@
 //! org.rempart.NodeAgent1, as its client sees it.
 
-use zbus::{Connection, proxy::CacheProperties};
+use zbus::{Connection, proxy::CacheProperties, zvariant::OwnedFd};
 
 use crate::failure::Failure;
 
@@ -22,6 +22,8 @@ pub trait Agent {
     fn latched(&self) -> zbus::Result<bool>;
     /// Attests now.
     fn attest(&self) -> zbus::Result<String>;
+    /// The Evidence that was sent last, CBOR in a memory file.
+    fn evidence(&self) -> zbus::Result<OwnedFd>;
     /// Everything, as JSON.
     fn status(&self) -> zbus::Result<String>;
     /// The last lines of the audit log.

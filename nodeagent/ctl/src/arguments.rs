@@ -1,11 +1,14 @@
 //! Command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{agent, doctor, failure::Failure, policy, talk};
+use crate::{agent, attest, doctor, failure::Failure, policy, status, talk};
 
 /// Node agent for confidential machines: state, attestation, events, and health.
 #[derive(Debug, Parser)]
@@ -27,7 +30,7 @@ enum Command {
         json: bool,
     },
     /// Attest now; the only way out of a refusal.
-    Attest,
+    Attest(SaveEvidence),
     /// Wait until the node is unlocked (exit 0) or refused (exit 77); a lapse or an absent Verifier is waited out.
     Gate,
     /// What was released, refused and attempted.
@@ -59,6 +62,36 @@ enum Command {
 enum PolicyCommand {
     /// Predict the measurements of UKI files, as a policy on standard output, ready to be signed.
     Predict(Predict),
+}
+
+/// What `attest` is told.
+#[derive(Debug, clap::Args)]
+pub struct SaveEvidence {
+    /// Write the Evidence that was sent to this file, accepted or not: for policy learn and policy test.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Its format; by default the one that the file's name ends in, JSON for any other name.
+    #[arg(long, value_enum, requires = "save")]
+    pub format: Option<EvidenceFormat>,
+}
+
+/// How Evidence is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EvidenceFormat {
+    /// For people.
+    Json,
+    /// As it was sent.
+    Cbor,
+}
+
+impl EvidenceFormat {
+    /// By the name of the file.
+    pub fn of(file: &Path) -> Self {
+        match file.extension() {
+            Some(extension) if extension == "cbor" => Self::Cbor,
+            _ => Self::Json,
+        }
+    }
 }
 
 /// What `policy predict` is told.
@@ -105,8 +138,8 @@ pub fn run() -> Result<ExitCode, Failure> {
     });
     let bus = arguments.bus.as_deref();
     match arguments.command {
-        Command::Status { json } => block(async { talk::status(&agent::connect(bus).await?, json).await }),
-        Command::Attest => block(async { talk::attest(&agent::connect(bus).await?).await }),
+        Command::Status { json } => block(async { status::status(&agent::connect(bus).await?, json).await }),
+        Command::Attest(save) => block(async { attest::attest(&agent::connect(bus).await?, &save).await }),
         Command::Gate => block(async { talk::gate(&agent::connect(bus).await?).await }),
         Command::Events { json, number } => {
             block(async { talk::events(&agent::connect(bus).await?, json, number).await })

@@ -6,13 +6,17 @@
 mod agent;
 /// Command line.
 mod arguments;
+/// `rempart attest`.
+mod attest;
 /// `rempart doctor`.
 mod doctor;
 /// Exit codes and the one line that goes with each.
 mod failure;
 /// `rempart policy`.
 mod policy;
-/// `rempart status`, `attest`, `gate` and `events`.
+/// `rempart status`.
+mod status;
+/// `rempart gate` and `events`.
 mod talk;
 
 fn main() -> std::process::ExitCode {

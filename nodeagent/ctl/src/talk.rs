@@ -1,9 +1,8 @@
-//! `rempart status`, `attest`, `gate` and `events`: questions to the agent, answers for people or programs.
+//! `rempart gate` and `events`: questions to the agent, answers for people or programs.
 
 use std::{process::ExitCode, time::Duration};
 
-use rempart_api::{bus::State, guard};
-use serde::Deserialize;
+use rempart_api::bus::State;
 use serde_json::Value;
 use zbus::export::ordered_stream::OrderedStreamExt;
 
@@ -11,83 +10,6 @@ use crate::{agent::AgentProxy, failure::Failure};
 
 /// The gate looks at least this often: an agent that restarts sends no signal.
 const LOOK: Duration = Duration::from_secs(2);
-
-#[derive(Deserialize)]
-struct Status {
-    node: String,
-    state: String,
-    reason: String,
-    unlocked_until_us: u64,
-    roles: Vec<String>,
-    degraded: String,
-    guard: guard::Status,
-    units: Vec<String>,
-    audit_head: String,
-}
-
-/// `rempart status`.
-pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Failure> {
-    let text = agent.status().await?;
-    if json {
-        println!("{text}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    let status: Status = serde_json::from_str(&text).map_err(Failure::AgentMalformed)?;
-    println!("node        {}", status.node);
-    let reason = if status.reason.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", one_line(&status.reason))
-    };
-    println!("state       {}{reason}", status.state);
-    if status.unlocked_until_us > 0 {
-        let seconds = (status.unlocked_until_us / 1_000_000).saturating_sub(now_s());
-        println!(
-            "lapses in   {} min {} s unless attested again before",
-            seconds / 60,
-            seconds % 60
-        );
-    }
-    println!("roles       {}", listed(&status.roles));
-    let guard = &status.guard;
-    let attached = guard.programs.iter().filter(|program| program.attached).count();
-    let enforcing = if guard.enforcing { "enforcing" } else { "NOT enforcing" };
-    println!(
-        "protection  {enforcing}, {attached} of {} programs, armed: {}",
-        guard.programs.len(),
-        guard.armed
-    );
-    if let Some(why) = &guard.why {
-        println!("            {}", one_line(why));
-    }
-    if guard.lost > 0 {
-        println!("            {} events were lost (the denials took place)", guard.lost);
-    }
-    if !guard.enforcing {
-        let meaning = if status.degraded == "allow" {
-            "secrets are released all the same"
-        } else {
-            "no secret is released"
-        };
-        println!("            guard.degraded = \"{}\": {meaning}", status.degraded);
-    }
-    println!("served      {}", listed(&status.units));
-    println!("audit head  {}", status.audit_head);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `rempart attest`.
-pub async fn attest(agent: &AgentProxy<'_>) -> Result<ExitCode, Failure> {
-    let outcome = agent.attest().await?;
-    if outcome == State::Unlocked.word() {
-        println!("{outcome}");
-        Ok(ExitCode::SUCCESS)
-    } else if agent.latched().await? {
-        Err(Failure::Refused(outcome))
-    } else {
-        Err(Failure::NotAsked(outcome))
-    }
-}
 
 /// `rempart gate`.
 pub async fn gate(agent: &AgentProxy<'_>) -> Result<ExitCode, Failure> {
@@ -220,21 +142,6 @@ fn utc(seconds: u64) -> String {
         rest / 60 % 60,
         rest % 60
     )
-}
-
-fn now_s() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
-
-fn listed(names: &[String]) -> String {
-    if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(", ")
-    }
 }
 
 #[cfg(test)]

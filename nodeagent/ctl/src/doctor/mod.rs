@@ -7,7 +7,10 @@ use std::{fs, path::Path, process::ExitCode};
 use rempart_api::{bus::State, exit};
 use serde::Serialize;
 
-use crate::{agent, failure::Failure};
+use crate::{agent, failure::Failure, status};
+
+/// What attestation needs.
+mod attestation;
 
 /// One thing looked at.
 #[derive(Debug, Serialize)]
@@ -33,6 +36,8 @@ impl Check {
 /// Looks at everything. Exit 0 when all is well, EX_OSERR otherwise.
 pub async fn run(bus: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
     let mut checks = vec![kernel(), lsm(), secret_memory(), tpm(), credentials()];
+    let told = told(bus).await;
+    checks.extend(attestation::checks(told.as_ref()));
     checks.push(agent_state(bus).await);
     if json {
         println!("{}", serde_json::to_string(&checks).map_err(Failure::AgentMalformed)?);
@@ -127,6 +132,12 @@ fn credentials() -> Check {
         found,
         "add systemd.import_credentials=no to the measured kernel command line",
     )
+}
+
+/// What the agent has learnt of this machine, when it is there.
+async fn told(bus: Option<&str>) -> Option<status::Attestation> {
+    let agent = agent::connect(bus).await.ok()?;
+    status::attestation(&agent).await.ok()
 }
 
 async fn agent_state(bus: Option<&str>) -> Check {
