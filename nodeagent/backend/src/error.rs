@@ -55,6 +55,11 @@ pub enum BackendError {
         /// One line.
         why: String,
     },
+    /// The Verifier granted a result and no client certificate.
+    #[error(
+        "the Verifier issued no client certificate, which vault.auth = \"cert\" needs; bring it to this node's release or set vault.auth = \"jwt\""
+    )]
+    NoCertificate,
     /// No Attestation Result can be had now.
     #[error("no attestation result for the vault: {0}")]
     NoGrant(String),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-use crate::BackendError;
+use crate::{BackendError, Identity};
 
 /// Longest result, in bytes: a dozen claims and some roles.
 const MAX_RESULT: usize = 16 * 1024;
@@ -42,6 +42,25 @@ pub struct Grant {
     pub life: Duration,
     /// Opens what is sealed to its `cnf` key.
     pub key: EphemeralKey,
+    /// The client certificate that came with it, when the Evidence held a certified TLS key.
+    pub identity: Option<Identity>,
+    /// What it says, for people.
+    pub words: Words,
+}
+
+/// What a result says of itself, for status; nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Unix seconds of its making, by the Verifier's clock.
+    pub issued: u64,
+    /// Name of the policy.
+    pub policy: Option<String>,
+    /// Counter of the policy.
+    pub policy_counter: Option<u64>,
+    /// SHA-256 of the policy, hex; what [`rempart_attest::api::WATCH`] compares.
+    pub policy_digest: Option<String>,
+    /// How sure the Verifier is of the TPM's identity.
+    pub identity: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +71,25 @@ struct Claims {
     jti: String,
     #[serde(default)]
     roles: Vec<String>,
+    #[serde(default)]
+    policy_digest: Option<String>,
+    #[serde(default, rename = "rempart.policy-counter")]
+    policy_counter: Option<u64>,
+    #[serde(default, rename = "rempart.identity")]
+    identity: Option<String>,
+    #[serde(default)]
+    submods: Option<Submods>,
+}
+
+#[derive(Deserialize)]
+struct Submods {
+    machine: Machine,
+}
+
+#[derive(Deserialize)]
+struct Machine {
+    #[serde(rename = "ear.appraisal-policy-id")]
+    policy: String,
 }
 
 impl Grant {
@@ -84,6 +122,14 @@ impl Grant {
             roles: claims.roles,
             life: Duration::from_secs(life),
             key,
+            identity: None,
+            words: Words {
+                issued: claims.iat,
+                policy: claims.submods.map(|submods| submods.machine.policy),
+                policy_counter: claims.policy_counter,
+                policy_digest: claims.policy_digest,
+                identity: claims.identity,
+            },
         })
     }
 }

@@ -10,14 +10,14 @@ use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use rempart_attest::api::{EXPORTER_LABEL, EXPORTER_LEN, Refusal};
 use rempart_core::config::Origin;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert, sign::SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use crate::error::one_line;
+use crate::{Identity, error::one_line};
 
 /// Name resolution, TCP and TLS together.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -73,9 +73,13 @@ pub enum HttpsError {
     },
 }
 
-/// TLS 1.3 with aws-lc-rs, and one CA.
+/// TLS 1.3 with aws-lc-rs, and one CA. The provider's order of key exchange groups is kept: X25519MLKEM768 (hybrid with
+/// ML-KEM, draft-ietf-tls-ecdhe-mlkem) comes first and its key share is in the first flight.
 #[derive(Clone)]
-pub struct Trust(pub(crate) Arc<ClientConfig>);
+pub struct Trust {
+    pub(crate) config: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
+}
 
 impl Trust {
     /// Trusts what the certificates in `pem` have signed; `file` is for the error only.
@@ -93,13 +97,29 @@ impl Trust {
         if roots.is_empty() {
             return Err(wrong("no certificate in it".into()));
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| wrong(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        let roots = Arc::new(roots);
+        let config = Arc::new(
+            builder(&roots)
+                .map_err(|error| wrong(error.to_string()))?
+                .with_no_client_auth(),
+        );
+        Ok(Self { config, roots })
     }
+
+    /// The same trust, and `identity` for a server that asks who we are. Shares no connection and no session ticket with `self`.
+    pub fn presenting(&self, identity: &Identity) -> Result<Self, rustls::Error> {
+        let resolver = Arc::new(SingleCertAndKey::from(identity.0.clone()));
+        Ok(Self {
+            config: Arc::new(builder(&self.roots)?.with_client_cert_resolver(resolver)),
+            roots: self.roots.clone(),
+        })
+    }
+}
+
+fn builder(roots: &Arc<RootCertStore>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(builder.with_root_certificates(roots.clone()))
 }
 
 /// One connection, and what both ends can derive from it.
@@ -108,6 +128,7 @@ pub struct Connection {
     server: String,
     host: String,
     exporter: [u8; EXPORTER_LEN],
+    group: String,
     driver: AbortHandle,
 }
 
@@ -123,7 +144,7 @@ impl Connection {
         let connect = async {
             let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await?;
             tcp.set_nodelay(true)?;
-            TlsConnector::from(trust.0.clone()).connect(name, tcp).await
+            TlsConnector::from(trust.config.clone()).connect(name, tcp).await
         };
         let tls = match timeout(CONNECT, connect).await {
             Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
@@ -134,6 +155,8 @@ impl Connection {
             .1
             .export_keying_material([0; EXPORTER_LEN], EXPORTER_LABEL, None)
             .map_err(|error| unreachable(error.to_string()))?;
+        let group = tls.get_ref().1.negotiated_key_exchange_group();
+        let group = group.map_or_else(String::new, |group| format!("{:?}", group.name()));
         let (sender, connection) = http1::handshake(TokioIo::new(tls))
             .await
             .map_err(|error| unreachable(error.to_string()))?;
@@ -145,6 +168,7 @@ impl Connection {
             server,
             host,
             exporter,
+            group,
             driver,
         })
     }
@@ -154,11 +178,26 @@ impl Connection {
         &self.exporter
     }
 
+    /// The key exchange group of the handshake by its name in the TLS registry, such as `X25519MLKEM768`.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Posts `message` as JSON.
     pub async fn post<A: DeserializeOwned>(
         &mut self,
         path: &'static str,
         message: &impl Serialize,
+    ) -> Result<A, HttpsError> {
+        self.post_patiently(path, message, EXCHANGE).await
+    }
+
+    /// As [`Connection::post`], for a server that holds its answer back for up to `patience`.
+    pub async fn post_patiently<A: DeserializeOwned>(
+        &mut self,
+        path: &'static str,
+        message: &impl Serialize,
+        patience: Duration,
     ) -> Result<A, HttpsError> {
         // Reserved at once: a growing buffer would leave copies of a token behind.
         let mut body = Vec::with_capacity(MAX_QUESTION);
@@ -166,7 +205,7 @@ impl Connection {
         // Taken over before anything can fail, so that it is wiped in any case.
         let body = Zeroizing::new(body);
         written.map_err(|error| self.malformed(path, &error.to_string()))?;
-        self.send(path, "application/json", body).await
+        self.send(path, "application/json", body, patience).await
     }
 
     /// Posts `body` as it is.
@@ -176,7 +215,7 @@ impl Connection {
         content_type: &'static str,
         body: Vec<u8>,
     ) -> Result<A, HttpsError> {
-        self.send(path, content_type, Zeroizing::new(body)).await
+        self.send(path, content_type, Zeroizing::new(body), EXCHANGE).await
     }
 
     async fn send<A: DeserializeOwned>(
@@ -184,6 +223,7 @@ impl Connection {
         path: &'static str,
         content_type: &'static str,
         body: Zeroizing<Vec<u8>>,
+        patience: Duration,
     ) -> Result<A, HttpsError> {
         let request = Request::post(path)
             .header(header::HOST, &self.host)
@@ -201,9 +241,9 @@ impl Connection {
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             Ok::<_, HttpsError>((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))
         };
-        let (status, answer) = timeout(EXCHANGE, exchange)
+        let (status, answer) = timeout(patience, exchange)
             .await
-            .map_err(|_| unreachable(format!("no answer within {} s", EXCHANGE.as_secs())))??;
+            .map_err(|_| unreachable(format!("no answer within {} s", patience.as_secs())))??;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer).map_err(|error| self.malformed(path, &error.to_string()));
         }

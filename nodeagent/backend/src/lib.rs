@@ -6,23 +6,29 @@
 
 #![forbid(unsafe_code)]
 
+/// Tokens' accessors, told to the Verifier.
+mod accessor;
 /// What can go wrong between agent and vault.
 mod error;
 /// What the Verifier granted, as relying parties need it.
 mod grant;
 /// HTTPS to one server of the owner's, trusted by one CA.
 pub mod https;
+/// A client certificate over a key in the TPM.
+mod identity;
 /// OpenBao and HashiCorp Vault.
 mod openbao;
 /// The Verifier's own store.
 mod verifier;
 
+pub use accessor::Accessors;
 pub use error::BackendError;
-pub use grant::{Grant, GrantError};
-pub use openbao::OpenBao;
+pub use grant::{Grant, GrantError, Words};
+pub use identity::{Identity, IdentityError, ResidentKey};
+pub use openbao::{Login, OpenBao};
 pub use verifier::VerifierStore;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rempart_core::reference::Reference;
 use rempart_secret::SecretBytes;
@@ -46,8 +52,9 @@ pub trait Backend: Send + Sync {
         grants: &'a dyn GrantSource,
     ) -> Later<'a, Result<Vec<SecretBytes>, BackendError>>;
 
-    /// Gives up whatever is held for roles that are not in `roles` any more.
-    fn keep_only<'a>(&'a self, roles: &'a [String]) -> Later<'a, ()>;
+    /// A fresh result was granted, and the next one is due in `horizon`: gives up whatever is held for roles that are not
+    /// granted any more, and renews what would end before. Nothing is renewed at any other time.
+    fn granted<'a>(&'a self, grant: &'a Grant, horizon: Duration) -> Later<'a, ()>;
 
     /// Gives up everything: tokens are revoked at the server, and forgotten even when it cannot be reached.
     fn forget(&self) -> Later<'_, ()>;

@@ -2,7 +2,7 @@
 //!
 //! Holds nothing between two requests.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use rempart_attest::{
     api::{SECRETS, SecretsRequest, SecretsResponse},
@@ -123,7 +123,7 @@ impl Backend for VerifierStore {
         })
     }
 
-    fn keep_only<'a>(&'a self, _: &'a [String]) -> Later<'a, ()> {
+    fn granted<'a>(&'a self, _: &'a Grant, _: Duration) -> Later<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 

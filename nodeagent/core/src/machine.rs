@@ -9,10 +9,13 @@
 //!                      Locked(why) ◀────────────┘
 //! ```
 //!
-//! A refusal by the Verifier is latched: only an operator's request tries again. An unreachable Verifier
+//! A refusal by the Verifier is latched. Where the Verifier holds the node itself ([`Latch::Verifier`]: it saw drift), the
+//! agent asks once an interval and unlocks when the Verifier's operator has cleared the node; any other refusal
+//! ([`Latch::Node`]) is tried again on this node's operator's request only. An unreachable Verifier
 //! is not a refusal: the agent keeps trying, and an unlocked state lives on until its own end, never
 //! longer. Times are durations of CLOCK_BOOTTIME, which runs on in suspend, so that a paused machine
-//! wakes up locked. Must never stay unlocked past `until`, whatever happens or does not happen.
+//! wakes up locked; one that wakes up before its lease ended has a minute ([`RESUME_GRACE`]) to attest again.
+//! Must never stay unlocked past `until`, whatever happens or does not happen.
 
 use std::time::Duration;
 
@@ -22,6 +25,21 @@ use rempart_api::bus::State as Word;
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between attempts.
 pub const RETRY_MAX: Duration = Duration::from_secs(30);
+/// What is left of a lease after suspend: nobody watched the machine meanwhile.
+pub const RESUME_GRACE: Duration = Duration::from_secs(60);
+/// A new policy is not asked about by a whole fleet in the same second.
+pub const POLICY_SPREAD: Duration = Duration::from_secs(30);
+
+/// Who has to end a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Latch {
+    /// Nobody: it lapsed, and ends when the Verifier answers again.
+    None,
+    /// An operator of this node.
+    Node,
+    /// The Verifier's operator, who clears the node there.
+    Verifier,
+}
 
 /// Where the node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +66,8 @@ pub enum State {
     Locked {
         /// One line for the operator.
         why: String,
-        /// Only an operator ends it.
-        latched: bool,
+        /// Who ends it.
+        latch: Latch,
     },
 }
 
@@ -61,13 +79,22 @@ pub enum Input {
     /// The Verifier issued an Attestation Result.
     Granted,
     /// The Verifier judged the Evidence and said no, or refused the node: authoritative.
-    Refused(String),
+    Refused {
+        /// One line.
+        why: String,
+        /// Whether the Verifier holds the node until its operator clears it there.
+        held: bool,
+    },
     /// The Verifier could not be asked.
     Unreachable(String),
     /// An operator wants an attestation now.
     OperatorAttest,
     /// An operator locks the node.
     OperatorLock,
+    /// The machine was suspended and runs again.
+    Resumed,
+    /// The Verifier has another policy than the one of the last result.
+    PolicyChanged,
     /// Time passed.
     Tick,
 }
@@ -80,6 +107,8 @@ pub enum Action {
     Attest,
     /// Attest after this wait, unless something else happens before.
     AttestAfter(Duration),
+    /// Attest after this wait, or when it was due anyway if that is sooner.
+    AttestWithin(Duration),
     /// Tick at this time at the latest.
     TickAt(Duration),
     /// Have the guard arm the machine-wide denials.
@@ -107,16 +136,27 @@ impl Pace {
             lease: interval * 2 + Duration::from_secs(60),
         }
     }
+
+    /// Until the next attestation: `jitter` in 0–999 takes off up to a fifth.
+    fn next(self, jitter: u32) -> Duration {
+        self.interval - self.interval * jitter / 5000
+    }
 }
 
 impl State {
     /// Takes `input` at `now`; `jitter` in 0–999 spreads the next attestation over a fifth of the interval.
     #[must_use]
     pub fn step(self, now: Duration, pace: Pace, jitter: u32, input: Input) -> (Self, Vec<Action>) {
-        match (self.lapse(now), input) {
-            ((state, true), Input::Tick) => (state, vec![Action::Forget, Action::Announce, Action::Attest]),
-            ((state, _), input) => state.take(now, pace, jitter, input),
+        let (state, lapsed) = self.lapse(now);
+        let ticked = input == Input::Tick;
+        let (state, mut actions) = state.take(now, pace, jitter.min(999), input);
+        if lapsed && !matches!(state, Self::Unlocked { .. }) {
+            actions.extend([Action::Forget, Action::Announce]);
+            if ticked {
+                actions.push(Action::Attest);
+            }
         }
+        (state, actions)
     }
 
     fn lapse(self, now: Duration) -> (Self, bool) {
@@ -124,7 +164,8 @@ impl State {
             Self::Unlocked { until, last, .. } if now >= until => {
                 let cause = last.unwrap_or_else(|| "no attestation succeeded in time".to_owned());
                 let why = format!("attestation lapsed: {cause}; secrets are withheld until the Verifier answers again");
-                (Self::Locked { why, latched: false }, true)
+                let latch = Latch::None;
+                (Self::Locked { why, latch }, true)
             }
             other => (other, false),
         }
@@ -142,60 +183,83 @@ impl State {
                 (fresh(), vec![Action::Announce, Action::Attest])
             }
             (Self::Booting, _) => (Self::Booting, Vec::new()),
-            (Self::Locked { why, latched: true }, _) => (Self::Locked { why, latched: true }, Vec::new()),
+            (state @ Self::Locked { latch: Latch::Node, .. }, _) => (state, Vec::new()),
             (_, Input::OperatorLock) => {
                 let why = "locked by an operator; run `rempart attest` to unlock".to_owned();
-                (
-                    Self::Locked { why, latched: true },
-                    vec![Action::Forget, Action::Announce],
-                )
+                lock(why, Latch::Node, vec![Action::Forget, Action::Announce])
             }
-            (_, Input::Refused(why)) => (
-                Self::Locked { why, latched: true },
-                vec![Action::Forget, Action::Announce],
-            ),
-            (before, Input::Granted) => {
-                let until = now + pace.lease;
-                let next = pace.interval - pace.interval * jitter.min(999) / 5000;
-                let mut actions = vec![Action::TickAt(until), Action::AttestAfter(next)];
-                if !matches!(before, Self::Unlocked { .. }) {
-                    actions.extend([Action::Arm, Action::Announce]);
-                }
-                (
-                    Self::Unlocked {
-                        until,
-                        failures: 0,
-                        last: None,
-                    },
-                    actions,
-                )
+            (before, Input::Refused { why, held }) => before.refused(pace, jitter, why, held),
+            (before, Input::Granted) => before.granted(now, pace, jitter),
+            (before, Input::Unreachable(why)) => before.unreachable(pace, jitter, why),
+            (before, Input::Resumed) => before.resumed(now),
+            (state @ Self::Unlocked { .. }, Input::PolicyChanged) => {
+                (state, vec![Action::AttestWithin(POLICY_SPREAD * jitter / 1000)])
             }
-            (Self::Attesting { failures, .. }, Input::Unreachable(why)) => {
-                let next = Action::AttestAfter(retry(failures));
-                (
-                    Self::Attesting {
-                        failures: failures.saturating_add(1),
-                        last: Some(why),
-                    },
-                    vec![Action::Announce, next],
-                )
+            // Whoever is not unlocked asks anyway, or is held whatever the policy says.
+            (state, Input::Start | Input::Tick | Input::PolicyChanged) => (state, Vec::new()),
+        }
+    }
+
+    fn refused(self, pace: Pace, jitter: u32, why: String, held: bool) -> (Self, Vec<Action>) {
+        let latch = if held { Latch::Verifier } else { Latch::Node };
+        let mut actions = vec![Action::Forget];
+        // A held node hears the same no once an interval; the audit log needs it once.
+        if !matches!(&self, Self::Locked { why: before, latch: Latch::Verifier } if held && *before == why) {
+            actions.push(Action::Announce);
+        }
+        if held {
+            actions.push(Action::AttestAfter(pace.next(jitter)));
+        }
+        lock(why, latch, actions)
+    }
+
+    fn granted(self, now: Duration, pace: Pace, jitter: u32) -> (Self, Vec<Action>) {
+        let until = now + pace.lease;
+        let mut actions = vec![Action::TickAt(until), Action::AttestAfter(pace.next(jitter))];
+        if !matches!(self, Self::Unlocked { .. }) {
+            actions.extend([Action::Arm, Action::Announce]);
+        }
+        let state = Self::Unlocked {
+            until,
+            failures: 0,
+            last: None,
+        };
+        (state, actions)
+    }
+
+    fn unreachable(self, pace: Pace, jitter: u32, why: String) -> (Self, Vec<Action>) {
+        match self {
+            Self::Attesting { failures, .. } => {
+                let state = Self::Attesting {
+                    failures: failures.saturating_add(1),
+                    last: Some(why),
+                };
+                let next = Action::AttestAfter(retry(failures, jitter));
+                (state, vec![Action::Announce, next])
             }
-            (Self::Unlocked { until, failures, .. }, Input::Unreachable(why)) => {
-                let next = Action::AttestAfter(retry(failures));
-                (
-                    Self::Unlocked {
-                        until,
-                        failures: failures.saturating_add(1),
-                        last: Some(why),
-                    },
-                    vec![next],
-                )
+            Self::Unlocked { until, failures, .. } => {
+                let state = Self::Unlocked {
+                    until,
+                    failures: failures.saturating_add(1),
+                    last: Some(why),
+                };
+                (state, vec![Action::AttestAfter(retry(failures, jitter))])
             }
-            (Self::Locked { why, .. }, Input::Unreachable(_)) => (
-                Self::Locked { why, latched: false },
-                vec![Action::AttestAfter(RETRY_MAX)],
-            ),
-            (state, Input::Start | Input::Tick) => (state, Vec::new()),
+            state @ Self::Locked {
+                latch: Latch::Verifier, ..
+            } => (state, vec![Action::AttestAfter(pace.next(jitter))]),
+            state => (state, vec![Action::AttestAfter(retry(u32::MAX, jitter))]),
+        }
+    }
+
+    fn resumed(self, now: Duration) -> (Self, Vec<Action>) {
+        match self {
+            Self::Unlocked { until, failures, last } => {
+                let until = until.min(now + RESUME_GRACE);
+                let state = Self::Unlocked { until, failures, last };
+                (state, vec![Action::TickAt(until), Action::Attest])
+            }
+            state => (state, vec![Action::Attest]),
         }
     }
 
@@ -232,111 +296,16 @@ impl State {
     }
 }
 
-fn retry(failures: u32) -> Duration {
-    RETRY_FIRST.saturating_mul(1 << failures.min(5)).min(RETRY_MAX)
+fn lock(why: String, latch: Latch, actions: Vec<Action>) -> (State, Vec<Action>) {
+    (State::Locked { why, latch }, actions)
+}
+
+/// Doubles with each failure; `jitter` takes off up to half, so that a fleet does not come back in one second when its
+/// Verifier does.
+fn retry(failures: u32, jitter: u32) -> Duration {
+    let wait = RETRY_FIRST.saturating_mul(1 << failures.min(5)).min(RETRY_MAX);
+    wait - wait * jitter / 2000
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PACE: Pace = Pace {
-        interval: Duration::from_secs(600),
-        lease: Duration::from_secs(1260),
-    };
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn run(inputs: &[(u64, Input)]) -> (State, Vec<Action>) {
-        let mut state = State::Booting;
-        let mut last = Vec::new();
-        for (second, input) in inputs {
-            (state, last) = state.step(at(*second), PACE, 0, input.clone());
-        }
-        (state, last)
-    }
-
-    #[test]
-    fn nothing_is_released_before_a_grant() {
-        assert!(State::Booting.may_release(at(0)).is_err());
-        let (state, actions) = run(&[(0, Input::Start)]);
-        assert!(state.may_release(at(0)).is_err());
-        assert!(actions.contains(&Action::Attest));
-        let (state, _) = run(&[(0, Input::Start), (1, Input::Unreachable("connection refused".into()))]);
-        assert!(
-            state
-                .may_release(at(1))
-                .expect_err("closed")
-                .contains("connection refused")
-        );
-    }
-
-    #[test]
-    fn a_grant_before_the_start_is_ignored() {
-        assert_eq!(run(&[(0, Input::Granted)]).0, State::Booting);
-    }
-
-    #[test]
-    fn a_grant_unlocks_until_its_end_and_not_longer() {
-        let (state, actions) = run(&[(0, Input::Start), (5, Input::Granted)]);
-        assert!(state.may_release(at(6)).is_ok());
-        assert!(state.may_release(at(5 + 1260)).is_err());
-        assert!(actions.contains(&Action::Arm));
-    }
-
-    #[test]
-    fn a_refusal_is_latched_until_an_operator_asks() {
-        let refused = [
-            (0, Input::Start),
-            (5, Input::Granted),
-            (6, Input::Refused("PCR 9 differs".into())),
-        ];
-        let (state, actions) = run(&refused);
-        assert!(actions.contains(&Action::Forget));
-        assert!(state.may_release(at(6)).expect_err("closed").contains("PCR 9"));
-        let (state, actions) = state.step(at(7), PACE, 0, Input::Granted);
-        assert!(matches!(state, State::Locked { latched: true, .. }));
-        assert!(actions.is_empty());
-        let (state, actions) = state.step(at(8), PACE, 0, Input::OperatorAttest);
-        assert!(state.may_release(at(8)).is_err());
-        assert!(actions.contains(&Action::Attest));
-    }
-
-    #[test]
-    fn an_unreachable_verifier_locks_only_when_the_lease_ends() {
-        let (state, _) = run(&[
-            (0, Input::Start),
-            (5, Input::Granted),
-            (600, Input::Unreachable("timed out".into())),
-        ]);
-        assert!(state.may_release(at(601)).is_ok());
-        let (state, actions) = state.step(at(1265), PACE, 0, Input::Tick);
-        assert!(matches!(&state, State::Locked { latched: false, why } if why.contains("timed out")));
-        assert!(actions.contains(&Action::Forget));
-        let (state, _) = state.step(at(1300), PACE, 0, Input::Granted);
-        assert!(state.may_release(at(1301)).is_ok());
-    }
-
-    #[test]
-    fn an_operators_question_to_an_absent_verifier_takes_nothing_away() {
-        let (state, actions) = run(&[
-            (0, Input::Start),
-            (5, Input::Granted),
-            (6, Input::OperatorAttest),
-            (7, Input::Unreachable("timed out".into())),
-        ]);
-        assert!(state.may_release(at(8)).is_ok() && state.reason().contains("timed out"));
-        assert!(matches!(actions.as_slice(), [Action::AttestAfter(_)]));
-        let (state, _) = state.step(at(9), PACE, 0, Input::Refused("PCR 9 differs".into()));
-        assert!(state.may_release(at(9)).is_err());
-    }
-
-    #[test]
-    fn retries_grow_and_are_bounded() {
-        assert_eq!(retry(0), at(1));
-        assert_eq!(retry(3), at(8));
-        assert_eq!(retry(u32::MAX), RETRY_MAX);
-    }
-}
+mod tests;

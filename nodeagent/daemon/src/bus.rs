@@ -3,12 +3,20 @@
 //!
 //! Must never carry a secret.
 
-use std::sync::Arc;
+use std::{
+    fs::File,
+    io::{Seek, Write},
+    sync::Arc,
+};
 
+use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+};
 use rempart_api::bus::PATH;
 use rempart_core::config::Degraded;
 use serde_json::json;
-use zbus::{Connection, interface, object_server::SignalEmitter};
+use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
 
 use crate::{audit::Audit, guard::Guard, node::Node, release::Units};
 
@@ -66,7 +74,7 @@ impl Agent {
     /// What the guard enforces now, as JSON.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn protection(&self) -> String {
-        json!(self.guard.status_or_nothing().await).to_string()
+        json!(self.guard.recent_status().await).to_string()
     }
 
     /// Attests now; clears a latched refusal if the Verifier is content. Gives the outcome in one line.
@@ -86,11 +94,19 @@ impl Agent {
             "unlocked_until_us": view.until_us,
             "roles": self.node.roles(),
             "degraded": match self.degraded { Degraded::Allow => "allow", Degraded::Refuse => "refuse" },
-            "guard": self.guard.status_or_nothing().await,
+            "guard": self.guard.recent_status().await,
+            "attestation": self.node.facts(),
             "units": self.units.served(),
             "audit_head": hex::encode(self.audit.head()),
         })
         .to_string()
+    }
+
+    /// The Evidence that was sent last, CBOR in a sealed memory file. It holds no secret; it shows how the machine booted.
+    async fn evidence(&self) -> fdo::Result<OwnedFd> {
+        let sent = self.node.evidence();
+        let sent = sent.ok_or_else(|| fdo::Error::Failed("no Evidence was sent yet".into()))?;
+        sealed(&sent).map_err(|error| fdo::Error::IOError(format!("no memory file: {error}")))
     }
 
     /// The last lines of the audit log, oldest first.
@@ -101,6 +117,18 @@ impl Agent {
     /// The state or its reason changed.
     #[zbus(signal, name = "StateChanged")]
     async fn tell_state(emitter: &SignalEmitter<'_>, state: &str, reason: &str) -> zbus::Result<()>;
+}
+
+/// `bytes` in a memory file that nobody can change any more, to be read from its beginning.
+fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(
+        "evidence",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+    )?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(std::os::fd::OwnedFd::from(file).into())
 }
 
 /// Tells the bus about every change. Returns when the bus is gone.

@@ -6,7 +6,8 @@ use std::{
     io::IoSlice,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::PathBuf,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -19,11 +20,15 @@ use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest},
     net::UnixStream,
+    sync::Mutex,
     time::timeout,
 };
 
 /// One request; loading and attaching all programs takes less, even under emulation.
 const EXCHANGE: Duration = Duration::from_secs(20);
+
+/// How old a status shown to people may be.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// Why the guard did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +56,16 @@ pub enum GuardError {
 #[derive(Debug, Clone)]
 pub struct Guard {
     path: PathBuf,
+    recent: Arc<Mutex<Option<(Instant, Status)>>>,
 }
 
 impl Guard {
     /// The guard that listens at `path`. Nothing is opened yet.
     pub fn at(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            recent: Arc::default(),
+        }
     }
 
     /// What is in force.
@@ -72,6 +81,19 @@ impl Guard {
             why: Some(error.to_string()),
             ..Status::default()
         })
+    }
+
+    /// As [`Guard::status_or_nothing`], at most [`RECENT`] old: anybody may ask for the agent's status as often as he likes, and
+    /// the guard is not to be kept busy by that. Whoever asks while a question is under way waits for its answer.
+    pub async fn recent_status(&self) -> Status {
+        let mut recent = self.recent.lock().await;
+        if let Some((_, status)) = recent.as_ref().filter(|(at, _)| at.elapsed() < RECENT) {
+            return status.clone();
+        }
+        let status = self.status_or_nothing().await;
+        // "Not there" costs the guard nothing, and must not be shown of one that has just come.
+        *recent = (!status.programs.is_empty()).then(|| (Instant::now(), status.clone()));
+        status
     }
 
     /// Labels the task of `pidfd` and all it will start as `unit`.

@@ -1,7 +1,7 @@
 //! Log lines for the journal: `<priority>text`, one line each, as sd-daemon(3) describes it.
 //!
 //! Only our own crates speak. The HTTP and vault libraries could print requests and answers at their lower levels, so
-//! no environment variable can turn them on.
+//! no environment variable can turn them on. `REMPART_LOG=debug` has our own crates say more.
 
 use std::fmt::Write;
 
@@ -19,7 +19,11 @@ pub fn start() {
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Line)
         .with_writer(std::io::stderr);
-    let ours = Targets::new().with_target("rempart", LevelFilter::INFO);
+    let level = match std::env::var("REMPART_LOG").as_deref() {
+        Ok("debug") => LevelFilter::DEBUG,
+        _ => LevelFilter::INFO,
+    };
+    let ours = Targets::new().with_target("rempart", level);
     tracing_subscriber::registry().with(ours).with(lines).init();
 }
 

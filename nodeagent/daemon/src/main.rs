@@ -16,14 +16,20 @@ mod guard;
 mod log;
 /// The state machine, driven.
 mod node;
+/// Whether the Verifier has another policy.
+mod policy;
 /// Secrets for a unit, over the agent socket.
 mod release;
 /// All parts put together.
 mod run;
 /// Command line and configuration, judged before anything is opened.
 mod setup;
+/// Suspend and resume.
+mod sleep;
 /// systemd as seen from a service.
 mod systemd;
+/// The TPM, used by one thread.
+mod tpm;
 
 fn main() -> std::process::ExitCode {
     log::start();

@@ -11,7 +11,7 @@ use rempart_api::bus::State as Word;
 use rempart_backend::{Backend, Grant, GrantSource, Later};
 use rempart_core::{
     audit::What,
-    machine::{Action, Input, Pace, State},
+    machine::{Action, Input, Latch, Pace, State},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    attest::{Attestor, Failure},
+    attest::{Attestor, Facts, Failure},
     audit::Audit,
     clock,
     guard::Guard,
@@ -28,6 +28,10 @@ use crate::{
 
 /// The loop wakes at least this often: a machine that was asleep must notice that its attestation lapsed.
 const BEAT: Duration = Duration::from_secs(5);
+/// What a round may take: a token that ends this soon after the next one is due is renewed now.
+const ROUND: Duration = Duration::from_secs(60);
+/// Two ways tell of the same resume.
+const RESUMED_ONCE: Duration = Duration::from_secs(8);
 /// A result that ends sooner than this is not begun to be used.
 const GRANT_MARGIN: Duration = Duration::from_secs(20);
 
@@ -40,7 +44,7 @@ pub struct View {
     pub reason: String,
     /// Microseconds since 1970; 0 when not unlocked.
     pub until_us: u64,
-    /// Locked until an operator attests; a lapse ends by itself.
+    /// Locked until an operator ends it, here or at the Verifier; a lapse ends by itself.
     pub latched: bool,
 }
 
@@ -61,6 +65,7 @@ struct Inner {
     state: State,
     attest_at: Option<Instant>,
     grant: Option<(Arc<Grant>, Duration)>,
+    resumed_at: Option<Duration>,
 }
 
 impl Node {
@@ -84,6 +89,7 @@ impl Node {
                 state: State::Booting,
                 attest_at: None,
                 grant: None,
+                resumed_at: None,
             }),
             view: watch::Sender::new(view),
             wake: Notify::new(),
@@ -143,11 +149,11 @@ impl Node {
             Ok(grant) => {
                 let grant = Arc::new(grant);
                 self.lock().grant = Some((grant.clone(), clock::boottime()));
-                let backend = self.backend.clone();
-                tokio::spawn(async move { backend.keep_only(&grant.roles).await });
+                let (backend, horizon) = (self.backend.clone(), self.pace.interval + ROUND);
+                tokio::spawn(async move { backend.granted(&grant, horizon).await });
                 Input::Granted
             }
-            Err(Failure::Refused(line)) => Input::Refused(line),
+            Err(Failure::Refused { line, held, .. }) => Input::Refused { why: line, held },
             Err(Failure::Failed(line)) => {
                 tracing::warn!("not attested: {line}");
                 Input::Unreachable(line)
@@ -167,6 +173,39 @@ impl Node {
             Ok(()) => format!("not attested again, the earlier result goes on until it lapses: {reason}"),
             Err(why) => why,
         }
+    }
+
+    /// The machine was suspended and runs again.
+    pub fn resumed(self: &Arc<Self>) {
+        let now = clock::boottime();
+        let before = self.lock().resumed_at.replace(now);
+        if before.is_none_or(|before| now > before + RESUMED_ONCE) {
+            tracing::info!("the machine was suspended; attesting again");
+            self.take(Input::Resumed);
+        }
+    }
+
+    /// The Verifier has another policy than the one of the last result.
+    pub fn policy_changed(self: &Arc<Self>) {
+        tracing::info!("the Verifier has another policy; attesting again soon");
+        self.take(Input::PolicyChanged);
+    }
+
+    /// Digest of the policy of the last result, while the node is unlocked by it.
+    pub fn policy(&self) -> Option<String> {
+        let inner = self.lock();
+        let (grant, _) = inner.grant.as_ref()?;
+        grant.words.policy_digest.clone()
+    }
+
+    /// What the last attestation showed.
+    pub fn facts(&self) -> Facts {
+        self.attestor.facts()
+    }
+
+    /// The Evidence that was sent last, as CBOR.
+    pub fn evidence(&self) -> Option<Arc<Vec<u8>>> {
+        self.attestor.sent()
     }
 
     /// May a secret be released now?
@@ -202,13 +241,17 @@ impl Node {
         let state = std::mem::replace(&mut inner.state, State::Booting);
         let (state, actions) = state.step(now, self.pace, clock::jitter(), input);
         inner.state = state;
-        if matches!(inner.state, State::Locked { latched: true, .. }) {
+        if matches!(inner.state, State::Locked { latch: Latch::Node, .. }) {
             inner.attest_at = None;
         }
         for action in actions {
             match action {
                 Action::Attest => inner.attest_at = Some(Instant::now()),
                 Action::AttestAfter(wait) => inner.attest_at = Some(Instant::now() + wait),
+                Action::AttestWithin(wait) => {
+                    let soon = Instant::now() + wait;
+                    inner.attest_at = Some(inner.attest_at.map_or(soon, |due| due.min(soon)));
+                }
                 // The loop ticks more often than any lease ends.
                 Action::TickAt(_) => {}
                 Action::Arm => self.arm(),
@@ -284,7 +327,13 @@ fn view(state: &State, now: Duration) -> View {
         state: state.word(),
         reason: state.reason().to_owned(),
         until_us,
-        latched: matches!(state, State::Locked { latched: true, .. }),
+        latched: matches!(
+            state,
+            State::Locked {
+                latch: Latch::Node | Latch::Verifier,
+                ..
+            }
+        ),
     }
 }
 

@@ -8,10 +8,10 @@ use rempart_api::{
     exit,
     guard::{Event, Mode},
 };
-use rempart_backend::{Backend, OpenBao, VerifierStore};
+use rempart_backend::{Accessors, Backend, Login, OpenBao, VerifierStore};
 use rempart_core::{
     audit::What,
-    config::{Degraded, Vault},
+    config::{Degraded, Vault, VaultAuth},
     machine::Pace,
 };
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
@@ -24,9 +24,12 @@ use crate::{
     bus::{self, Agent},
     guard::Guard,
     node::Node,
+    policy,
     release::{self, Releases, Units},
     setup::{Setup, SetupError},
+    sleep,
     systemd::notify,
+    tpm::TpmLine,
 };
 
 /// The unit's name, as the guard labels it.
@@ -73,7 +76,8 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     })?;
     let guard = Guard::at(setup.places.guard.clone());
     let backend = backend(&setup)?;
-    let attestor = Attestor::new(&setup, audit.clone(), guard.clone());
+    let tpm = TpmLine::start(setup.tpm.clone()).context("no thread for the TPM")?;
+    let attestor = Attestor::new(&setup, tpm, audit.clone(), guard.clone());
     let pace = Pace::every(setup.settings.interval);
     let node = Node::new(pace, attestor, backend.clone(), audit.clone(), guard.clone());
 
@@ -108,6 +112,13 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     tokio::spawn(release::serve(listener, Arc::new(releases)));
     tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
     tokio::spawn(node.clone().drive());
+    tokio::spawn(sleep::watch(bus.clone(), node.clone()));
+    tokio::spawn(policy::watch(
+        node.clone(),
+        setup.settings.verifier.clone(),
+        setup.verifier.clone(),
+        setup.settings.interval,
+    ));
     let announcing = bus::announce(bus, node.clone());
     notify::ready();
 
@@ -125,12 +136,17 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
 }
 
 fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
+    let (verifier, trust) = (setup.settings.verifier.clone(), setup.verifier.clone());
     Ok(match (&setup.settings.vault, &setup.vault) {
-        (Vault::OpenBao { origin, auth_mount, .. }, Some(trust)) => Arc::new(OpenBao::new(origin, auth_mount, trust)?),
-        _ => Arc::new(VerifierStore::new(
-            setup.settings.verifier.clone(),
-            setup.verifier.clone(),
-        )),
+        (Vault::OpenBao { origin, auth, .. }, Some(vault)) => {
+            let login = match auth.clone() {
+                VaultAuth::Jwt { mount } => Login::Jwt { mount },
+                VaultAuth::Cert { mount } => Login::Cert { mount },
+            };
+            let accessors = Accessors::new(verifier, trust);
+            Arc::new(OpenBao::new(origin, login, vault, Some(accessors))?)
+        }
+        _ => Arc::new(VerifierStore::new(verifier, trust)),
     })
 }
 

@@ -7,12 +7,13 @@ use std::{
 
 use clap::Parser;
 use rempart_api::path;
+use rempart_attest::Bank;
 use rempart_backend::{
     BackendError,
     https::{HttpsError, Trust},
 };
 use rempart_core::config::{ConfigError, Fragment, Settings, Vault};
-use rempart_device::{TpmError, TpmOptions};
+use rempart_device::{OptionError, TpmError, TpmOptions};
 
 /// Why the agent cannot start as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum SetupError {
     /// The TPM's TCTI is wrong.
     #[error(transparent)]
     Tpm(#[from] TpmError),
+    /// A word in `[tpm]` is wrong.
+    #[error("configuration: {0}")]
+    OperatorTpm(#[from] OptionError),
     /// The vault's settings are wrong.
     #[error(transparent)]
     Vault(#[from] BackendError),
@@ -94,6 +98,8 @@ pub struct Setup {
     pub settings: Settings,
     /// Where the agent works.
     pub places: Places,
+    /// How the TPM is used.
+    pub tpm: TpmOptions,
     /// Trust in the Verifier.
     pub verifier: Trust,
     /// Trust in the vault, when it is another server.
@@ -105,7 +111,7 @@ impl Setup {
     pub fn load() -> Result<Self, SetupError> {
         let arguments = Arguments::parse();
         let settings = Settings::judge(merged(&arguments.config)?)?;
-        TpmOptions::new(&settings.tcti).judge()?;
+        let tpm = tpm(&settings)?;
         let verifier = trust(&settings.verifier_ca)?;
         let vault = match &settings.vault {
             Vault::OpenBao { ca, .. } => Some(trust(ca)?),
@@ -117,6 +123,7 @@ impl Setup {
         Ok(Self {
             settings,
             places: arguments.places,
+            tpm,
             verifier,
             vault,
         })
@@ -155,6 +162,31 @@ fn parse(path: &Path) -> Result<Fragment, SetupError> {
     Ok(Fragment::parse(&name, &text)?)
 }
 
+/// The words are the TPM library's own; what is not set is its default.
+fn tpm(settings: &Settings) -> Result<TpmOptions, SetupError> {
+    let written = &settings.tpm;
+    let mut options = TpmOptions::new(&written.tcti);
+    if let Some(ak) = &written.ak {
+        options.ak = ak.parse()?;
+    }
+    if let Some(ek) = &written.ek {
+        options.ek = ek.parse()?;
+    }
+    options.judge()?;
+    options.bank = match settings.tpm.bank.as_deref() {
+        None | Some("sha256") => Bank::Sha256,
+        Some("sha384") => Bank::Sha384,
+        Some(other) => {
+            return Err(SetupError::Config(ConfigError::OperatorValue {
+                key: "tpm.bank",
+                value: other.to_owned(),
+                why: "must be \"sha256\" or \"sha384\"",
+            }));
+        }
+    };
+    Ok(options)
+}
+
 fn trust(ca: &Path) -> Result<Trust, SetupError> {
     let name = ca.display().to_string();
     let pem = fs::read(ca).map_err(|why| SetupError::OperatorUnreadable {
@@ -162,4 +194,39 @@ fn trust(ca: &Path) -> Result<Trust, SetupError> {
         why,
     })?;
     Ok(Trust::pinned(&name, &pem)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../packaging/common/etc/rempart/rempart.toml.example");
+
+    fn options(from: &str, to: &str) -> Result<TpmOptions, SetupError> {
+        let text = EXAMPLE.replacen(from, to, 1);
+        tpm(&Settings::judge(Fragment::parse("test.toml", &text)?)?)
+    }
+
+    #[test]
+    fn the_examples_words_are_the_defaults_of_the_tpm() {
+        let default = TpmOptions::new("device:/dev/tpmrm0");
+        assert_eq!(options("", "").expect("the example"), default);
+        let sha384 = options("bank = \"sha256\"", "bank = \"sha384\"").expect("the other bank");
+        assert_eq!(sha384.bank, Bank::Sha384);
+        let kept = options("template:ecc-p256\"\n#", "persistent:0x81010001\"\n#").expect("a key that stays");
+        assert_ne!(kept.ak, default.ak);
+    }
+
+    #[test]
+    fn a_wrong_word_is_refused_with_its_key_before_a_device_is_opened() {
+        for (from, to, key) in [
+            ("ak = \"template:ecc-p256\"", "ak = \"ecc-p256\"", "tpm.ak"),
+            ("ek = \"auto\"", "ek = \"any\"", "tpm.ek"),
+            ("bank = \"sha256\"", "bank = \"sha1\"", "tpm.bank"),
+            ("device:/dev/tpmrm0", "usb:tpm", "tpm.tcti"),
+        ] {
+            let error = options(from, to).expect_err(key).to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
 }

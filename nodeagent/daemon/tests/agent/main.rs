@@ -1,6 +1,10 @@
 //! What rempartd promises, seen from outside: against a software TPM and the real Verifier, without a virtual machine.
 //! The guard is absent here: the tests say `degraded = "allow"` but for the one about refusing.
 
+mod again;
+mod certificate;
+mod evidence;
+mod links;
 #[path = "../../../../attest/device/tests/common/mod.rs"]
 mod swtpm;
 mod systemd;

@@ -13,7 +13,10 @@ use std::{
 };
 
 use rempart_api::{agent, line};
-use rempart_device::logs::Logs;
+use rempart_device::{
+    logs::Logs,
+    service::{Answer, Request, TeeAnswer},
+};
 use rempart_harness::Pki;
 use rempart_secretmem::{Area, receive_line, send_line};
 use std::os::fd::AsFd;
@@ -116,7 +119,10 @@ impl World {
             .open(self.at("agent.log"))
             .expect("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_rempartd"));
-        command.args(["--bus", &self.address]).stderr(log);
+        command
+            .args(["--bus", &self.address])
+            .stderr(log)
+            .env("REMPART_LOG", "debug");
         // None of these may lead it elsewhere.
         for name in [
             "HTTPS_PROXY",
@@ -145,6 +151,39 @@ impl World {
         self.agent = Some(start(&mut command));
         let socket = self.at("agent.sock");
         wait("the agent", || socket.exists());
+    }
+
+    /// How to reach the software TPM. The agent leaves it after a second without work.
+    pub fn tcti(&self) -> String {
+        self.tpm.tcti()
+    }
+
+    /// The address of the test's bus.
+    pub fn bus(&self) -> &str {
+        &self.address
+    }
+
+    /// What the last attestation showed.
+    pub fn attestation(&self) -> serde_json::Value {
+        self.status()["attestation"].clone()
+    }
+
+    /// Waits until `seen` is true of the agent's status; gives it.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        seen: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let until = Instant::now() + patience;
+        loop {
+            let status = self.status();
+            if seen(&status) {
+                return status;
+            }
+            assert!(Instant::now() < until, "not {what}: {status}; {}", self.logs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// A CA that has signed none of the servers.
@@ -206,14 +245,7 @@ impl World {
 
     /// Waits until the agent is in the state `word`; gives its status.
     pub fn wait_for_state(&self, word: &str) -> serde_json::Value {
-        let mut status = self.status();
-        let until = Instant::now() + Duration::from_secs(30);
-        while status["state"] != word {
-            assert!(Instant::now() < until, "still {status}; {}", self.logs());
-            std::thread::sleep(Duration::from_millis(100));
-            status = self.status();
-        }
-        status
+        self.wait_until(word, Duration::from_secs(30), |status| status["state"] == word)
     }
 
     /// Asks for secrets as the wrapper does.
@@ -309,16 +341,24 @@ impl World {
     }
 }
 
-/// In the place of rempart-evidence: a machine whose firmware measured nothing but its log's header.
+/// In the place of rempart-evidence: a machine whose firmware measured nothing but its log's header, without a TEE.
 fn serve_logs(path: &Path) {
     let listener = UnixListener::bind(path).expect("evidence socket");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let _ = Logs {
+            let logs = Logs {
                 uefi_log: log_header(),
                 ..Logs::default()
-            }
-            .write(stream);
+            };
+            let _ = match Request::read(&stream) {
+                Ok(None) => logs.write(stream),
+                Ok(Some(_)) => Answer {
+                    logs,
+                    tee: TeeAnswer::Absent("this test has no TEE".into()),
+                }
+                .write(stream),
+                Err(error) => Err(error),
+            };
         }
     });
 }

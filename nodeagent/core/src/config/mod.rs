@@ -6,7 +6,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+/// One file as written.
+mod fragment;
+/// Where a server is.
+mod origin;
+/// `[tee]`.
+mod tee;
+/// `[vault]`.
+mod vault;
+
+pub use fragment::Fragment;
+pub use origin::Origin;
+pub use tee::{Tee, TeeProvider};
+pub use vault::{Vault, VaultAuth};
 
 /// Longest node name, in bytes: it becomes a certificate's common name (RFC 5280, ub-common-name).
 pub const MAX_NODE_NAME: usize = 64;
@@ -41,127 +53,6 @@ pub enum ConfigError {
     },
 }
 
-/// One file as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fragment {
-    #[serde(default)]
-    node: NodeFragment,
-    #[serde(default)]
-    verifier: VerifierFragment,
-    #[serde(default)]
-    tpm: TpmFragment,
-    #[serde(default)]
-    vault: VaultFragment,
-    #[serde(default)]
-    guard: GuardFragment,
-    #[serde(default)]
-    attest: AttestFragment,
-}
-
-macro_rules! fragment {
-    ($name:ident { $($key:ident),* }) => {
-        #[derive(Debug, Clone, Default, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct $name { $($key: Option<String>),* }
-        impl $name {
-            fn override_with(&mut self, later: Self) {
-                $(if later.$key.is_some() { self.$key = later.$key; })*
-            }
-        }
-    };
-}
-
-fragment!(NodeFragment { name });
-fragment!(VerifierFragment { url, ca });
-fragment!(TpmFragment { tcti });
-fragment!(VaultFragment {
-    kind,
-    url,
-    ca,
-    auth_mount
-});
-fragment!(GuardFragment { degraded });
-fragment!(AttestFragment { interval });
-
-impl Fragment {
-    /// Reads one file's text; `file` is for the error only.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| ConfigError::OperatorSyntax {
-            file: file.to_owned(),
-            what: error.to_string().trim().replace('\n', " "),
-        })
-    }
-
-    /// `self` with every key that `later` sets.
-    #[must_use]
-    pub fn overridden_by(mut self, later: Self) -> Self {
-        self.node.override_with(later.node);
-        self.verifier.override_with(later.verifier);
-        self.tpm.override_with(later.tpm);
-        self.vault.override_with(later.vault);
-        self.guard.override_with(later.guard);
-        self.attest.override_with(later.attest);
-        self
-    }
-}
-
-/// An `https://host[:port]` origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// Host name, as it stands in the server's certificate.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Origin {
-    /// The origin as a URL without a trailing slash.
-    pub fn url(&self) -> String {
-        format!("https://{}:{}", self.host, self.port)
-    }
-
-    fn parse(key: &'static str, text: &str) -> Result<Self, ConfigError> {
-        let wrong = |why| ConfigError::OperatorValue {
-            key,
-            value: text.to_owned(),
-            why,
-        };
-        let rest = text
-            .strip_prefix("https://")
-            .ok_or_else(|| wrong("must begin with https://"))?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| wrong("the port must be 1 to 65535"))?),
-            None => (rest, 443),
-        };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-        if host.is_empty() || !host.bytes().all(plain) || port == 0 {
-            return Err(wrong("must be https://HOST[:PORT] with nothing behind it"));
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
-
-/// Where the secrets come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Vault {
-    /// OpenBao or HashiCorp Vault.
-    OpenBao {
-        /// The server.
-        origin: Origin,
-        /// PEM file with the certificate authority of the server; no other is trusted.
-        ca: PathBuf,
-        /// Mount of the JWT auth method.
-        auth_mount: String,
-    },
-    /// The Verifier's own store.
-    Verifier,
-}
-
 /// Are secrets released when the kernel does not enforce?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -170,6 +61,19 @@ pub enum Degraded {
     Refuse,
     /// Yes, and status and Evidence say that nothing is enforced.
     Allow,
+}
+
+/// `[tpm]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tpm {
+    /// TCTI configuration (tss2-tctildr), such as `device:/dev/tpmrm0`.
+    pub tcti: String,
+    /// Attestation key.
+    pub ak: Option<String>,
+    /// Endorsement key.
+    pub ek: Option<String>,
+    /// PCR bank.
+    pub bank: Option<String>,
 }
 
 /// The configuration, judged.
@@ -181,8 +85,10 @@ pub struct Settings {
     pub verifier: Origin,
     /// PEM file with the certificate authority of the Verifier; no other is trusted.
     pub verifier_ca: PathBuf,
-    /// TCTI configuration (tss2-tctildr), such as `device:/dev/tpmrm0`.
-    pub tcti: String,
+    /// The TPM, as written but for its defaults: the words are the TPM library's, which judges them.
+    pub tpm: Tpm,
+    /// The TEE's report.
+    pub tee: Tee,
     /// Where the secrets come from.
     pub vault: Vault,
     /// What a kernel that does not enforce means.
@@ -213,8 +119,14 @@ impl Settings {
             node,
             verifier: Origin::parse("verifier.url", &url)?,
             verifier_ca,
-            tcti: merged.tpm.tcti.unwrap_or_else(|| "device:/dev/tpmrm0".to_owned()),
-            vault: vault(merged.vault)?,
+            tpm: Tpm {
+                tcti: merged.tpm.tcti.unwrap_or_else(|| "device:/dev/tpmrm0".to_owned()),
+                ak: merged.tpm.ak,
+                ek: merged.tpm.ek,
+                bank: merged.tpm.bank,
+            },
+            tee: tee::judge(merged.tee)?,
+            vault: vault::judge(merged.vault)?,
             degraded: match merged.guard.degraded.as_deref() {
                 None | Some("refuse") => Degraded::Refuse,
                 Some("allow") => Degraded::Allow,
@@ -239,26 +151,6 @@ fn absolute(key: &'static str, path: Option<String>) -> Result<PathBuf, ConfigEr
         Ok(PathBuf::from(path))
     } else {
         Err(value(key, &path, "must be an absolute path"))
-    }
-}
-
-fn vault(fragment: VaultFragment) -> Result<Vault, ConfigError> {
-    match fragment.kind.as_deref() {
-        None => Err(ConfigError::OperatorMissing("vault.kind")),
-        Some("verifier") => Ok(Vault::Verifier),
-        Some("openbao" | "vault") => {
-            let url = fragment.url.ok_or(ConfigError::OperatorMissing("vault.url"))?;
-            Ok(Vault::OpenBao {
-                origin: Origin::parse("vault.url", &url)?,
-                ca: absolute("vault.ca", fragment.ca)?,
-                auth_mount: fragment.auth_mount.unwrap_or_else(|| "jwt".to_owned()),
-            })
-        }
-        Some(other) => Err(value(
-            "vault.kind",
-            other,
-            "must be \"openbao\", \"vault\" or \"verifier\"",
-        )),
     }
 }
 
@@ -311,7 +203,29 @@ mod tests {
         let settings = judge(GOOD).expect("a whole configuration");
         assert_eq!(settings.degraded, Degraded::Refuse);
         assert_eq!(settings.interval, Duration::from_secs(600));
-        assert_eq!(settings.tcti, "device:/dev/tpmrm0");
+        assert_eq!(settings.tpm.tcti, "device:/dev/tpmrm0");
+        assert_eq!(
+            (&settings.tpm.ak, &settings.tpm.ek, &settings.tpm.bank),
+            (&None, &None, &None)
+        );
+        assert_eq!(
+            (settings.tee.provider, settings.tee.required),
+            (TeeProvider::Auto, false)
+        );
+        let Vault::OpenBao { auth, .. } = settings.vault else {
+            panic!("OpenBao")
+        };
+        assert_eq!(auth, VaultAuth::Jwt { mount: "jwt".into() });
+    }
+
+    #[test]
+    fn the_shipped_example_is_a_whole_configuration_and_says_the_defaults() {
+        let example = judge(include_str!("../../../../packaging/common/etc/rempart/rempart.toml.example"));
+        let example = example.expect("what an operator copies");
+        let plain = judge(GOOD).expect("a whole configuration");
+        assert_eq!((example.tee, example.degraded, example.interval), (plain.tee, plain.degraded, plain.interval));
+        assert_eq!(example.tpm.tcti, plain.tpm.tcti);
+        assert!(!example.vault.by_certificate());
     }
 
     #[test]
@@ -327,6 +241,24 @@ mod tests {
     }
 
     #[test]
+    fn every_way_to_a_report_and_to_a_login_can_be_named() {
+        for (word, provider) in [
+            ("auto", TeeProvider::Auto),
+            ("none", TeeProvider::None),
+            ("configfs-tsm", TeeProvider::ConfigfsTsm),
+            ("sev-guest", TeeProvider::SevGuest),
+            ("vtpm-nv", TeeProvider::VtpmNv),
+            ("file", TeeProvider::File),
+        ] {
+            let settings = judge(&format!("{GOOD}\n[tee]\nprovider = \"{word}\"\n")).expect(word);
+            assert_eq!(settings.tee.provider, provider);
+        }
+        let settings = judge(&format!("{GOOD}\nauth = \"cert\"\ncert_mount = \"pki/nodes\"")).expect("by certificate");
+        assert!(settings.vault.by_certificate());
+        assert!(!judge(GOOD).expect("by result").vault.by_certificate());
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_with_its_key() {
         for (from, to, word) in [
             ("demo-1", "demo 1", "node.name"),
@@ -339,6 +271,23 @@ mod tests {
             ("[node]", "[attest]\ninterval = \"\"\n[node]", "attest.interval"),
             ("[node]", "[guard]\ndegarded = \"refuse\"\n[node]", "degarded"),
             ("name = \"demo-1\"", "", "node.name"),
+            ("openbao\"", "openbao\"\nauth = \"token\"", "vault.auth"),
+            ("openbao\"", "verifier\"\nauth = \"cert\"", "vault.auth"),
+            (
+                "openbao\"",
+                "openbao\"\nauth = \"cert\"\ncert_mount = \"../sys\"",
+                "vault.cert_mount",
+            ),
+            ("openbao\"", "openbao\"\nauth_mount = \"jwt/\"", "vault.auth_mount"),
+            ("[node]", "[tee]\nprovider = \"sgx\"\n[node]", "tee.provider"),
+            ("[node]", "[tee]\nprovider = \"file:/x\"\n[node]", "tee.provider"),
+            (
+                "[node]",
+                "[tee]\nprovider = \"none\"\nrequired = true\n[node]",
+                "tee.provider",
+            ),
+            ("[node]", "[tee]\nrequired = \"yes\"\n[node]", "required"),
+            ("[node]", "[tpm]\npcrs = \"4\"\n[node]", "pcrs"),
         ] {
             let error = judge(&GOOD.replacen(from, to, 1)).expect_err(word);
             assert!(error.to_string().contains(word), "{error}");

@@ -1,0 +1,98 @@
+//! `[vault]`: where the secrets come from, and how the node logs in there.
+
+use std::path::PathBuf;
+
+use super::{ConfigError, Origin, absolute, fragment::VaultFragment, value};
+
+/// Where the secrets come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vault {
+    /// OpenBao or HashiCorp Vault.
+    OpenBao {
+        /// The server.
+        origin: Origin,
+        /// PEM file with the certificate authority of the server; no other is trusted.
+        ca: PathBuf,
+        /// How the node logs in.
+        auth: VaultAuth,
+    },
+    /// The Verifier's own store.
+    Verifier,
+}
+
+/// How the node logs in at OpenBao.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultAuth {
+    /// With the Attestation Result, at the JWT auth method on `mount`.
+    Jwt {
+        /// Where it is mounted.
+        mount: String,
+    },
+    /// With a client certificate over a key that never leaves the TPM, at the certificate auth method on `mount`.
+    Cert {
+        /// Where it is mounted.
+        mount: String,
+    },
+}
+
+impl Vault {
+    /// Whether a login needs the TLS key in the TPM.
+    pub fn by_certificate(&self) -> bool {
+        matches!(
+            self,
+            Self::OpenBao {
+                auth: VaultAuth::Cert { .. },
+                ..
+            }
+        )
+    }
+}
+
+pub(super) fn judge(fragment: VaultFragment) -> Result<Vault, ConfigError> {
+    let auth = fragment.auth.as_deref().unwrap_or("jwt");
+    let auth = match auth {
+        "jwt" => VaultAuth::Jwt {
+            mount: mount("vault.auth_mount", fragment.auth_mount, "jwt")?,
+        },
+        "cert" => VaultAuth::Cert {
+            mount: mount("vault.cert_mount", fragment.cert_mount, "cert")?,
+        },
+        other => return Err(value("vault.auth", other, "must be \"jwt\" or \"cert\"")),
+    };
+    match fragment.kind.as_deref() {
+        None => Err(ConfigError::OperatorMissing("vault.kind")),
+        Some("verifier") if matches!(auth, VaultAuth::Cert { .. }) => {
+            let why = "the Verifier's own store needs no login; remove the key, or set vault.kind = \"openbao\"";
+            Err(value("vault.auth", "cert", why))
+        }
+        Some("verifier") => Ok(Vault::Verifier),
+        Some("openbao" | "vault") => {
+            let url = fragment.url.ok_or(ConfigError::OperatorMissing("vault.url"))?;
+            Ok(Vault::OpenBao {
+                origin: Origin::parse("vault.url", &url)?,
+                ca: absolute("vault.ca", fragment.ca)?,
+                auth,
+            })
+        }
+        Some(other) => Err(value(
+            "vault.kind",
+            other,
+            "must be \"openbao\", \"vault\" or \"verifier\"",
+        )),
+    }
+}
+
+/// A mount becomes a part of a URL's path.
+fn mount(key: &'static str, written: Option<String>, default: &str) -> Result<String, ConfigError> {
+    let mount = written.unwrap_or_else(|| default.to_owned());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    let whole = mount
+        .split('/')
+        .all(|part| !part.is_empty() && part != "." && part != "..");
+    if whole && mount.bytes().all(plain) {
+        Ok(mount)
+    } else {
+        let why = "must be a mount path of letters, digits, dots, dashes and underscores, without a slash at its ends";
+        Err(value(key, &mount, why))
+    }
+}

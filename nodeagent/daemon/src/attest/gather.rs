@@ -1,0 +1,136 @@
+//! What the machine says about itself under one binding: quote, key certification, logs, and a TEE's report.
+//!
+//! Must never mix what two bindings cover, and never take a TEE that does not answer for a machine without one where the operator
+//! requires a report.
+
+use std::time::Duration;
+
+use rempart_attest::{Fixed, KeyCertification, TeeEvidence, TeeProvider as Way};
+use rempart_core::config::TeeProvider;
+use rempart_device::{
+    Quoted, Tpm,
+    logs::Logs,
+    service::{Answer, MAX_ANSWER, Request, TeeAnswer},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
+};
+
+use super::{Attempt, Attestor, failed};
+
+/// Reading some files, and a report: each way to one has its own, shorter, patience.
+const ANSWER: Duration = Duration::from_secs(28);
+/// Quotes taken until the logs stand still: systemd measures boot phases while the first one is made.
+const TRIES: u32 = 5;
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Everything under one binding.
+pub(super) struct Measured {
+    pub quoted: Quoted,
+    pub certified: Option<KeyCertification>,
+    pub logs: Logs,
+    /// The report, or why there is none.
+    pub tee: Result<TeeEvidence, String>,
+}
+
+impl Attestor {
+    /// Gathers it under `binding`, of which a TPM takes the first half and a TEE all.
+    pub(super) async fn measure(&self, binding: &Fixed<64>) -> Result<Measured, Attempt> {
+        let (mut before, tee) = self.logs_and_report(binding).await?;
+        if let (Err(why), true) = (&tee, self.tee.required) {
+            return Err(failed(format!(
+                "there is no TEE report, which tee.required demands: {why}"
+            )));
+        }
+        let mut qualifying = [0; 32];
+        qualifying.copy_from_slice(&binding.0[..32]);
+        for _ in 0..TRIES {
+            let (quoted, certified) = self.quote(qualifying).await?;
+            let after = self.logs().await?;
+            // IMA's list grows with each new file; the Verifier takes as much of it as the quote covers.
+            if after.uefi_log == before.uefi_log && after.userspace_log == before.userspace_log {
+                return Ok(Measured {
+                    quoted,
+                    certified,
+                    logs: after,
+                    tee,
+                });
+            }
+            before = after;
+            tokio::time::sleep(SETTLE).await;
+        }
+        Err(failed(
+            "the measurement logs do not stand still long enough for a quote",
+        ))
+    }
+
+    async fn quote(&self, qualifying: [u8; 32]) -> Result<(Quoted, Option<KeyCertification>), Attempt> {
+        let with_key = self.tls_key;
+        let work = move |tpm: &mut Tpm| {
+            let quoted = tpm.quote(&qualifying)?;
+            let certified = with_key.then(|| tpm.certify_tls_key(&qualifying)).transpose()?;
+            Ok((quoted, certified))
+        };
+        self.tpm.run(work).await.map_err(failed)
+    }
+
+    async fn logs_and_report(&self, binding: &Fixed<64>) -> Result<(Logs, Result<TeeEvidence, String>), Attempt> {
+        let only = match self.tee.provider {
+            TeeProvider::None => return Ok((self.logs().await?, Err("tee.provider is \"none\"".to_owned()))),
+            TeeProvider::VtpmNv => return Ok((self.logs().await?, self.report_from_nv(binding).await)),
+            TeeProvider::Auto => None,
+            TeeProvider::ConfigfsTsm => Some(Way::ConfigfsTsm),
+            TeeProvider::SevGuest => Some(Way::SevGuest),
+            TeeProvider::File => Some(Way::File),
+        };
+        let request = Request {
+            report_data: *binding,
+            vmpl: None,
+            provider: only,
+        };
+        let answer = self.ask_evidence(&request.to_bytes()).await?;
+        let answer = Answer::parse(&answer).map_err(failed)?;
+        let report = match answer.tee {
+            TeeAnswer::Report(report) => Ok(report),
+            TeeAnswer::Failed(why) => Err(why),
+            TeeAnswer::Absent(why) if only.is_some() => Err(why),
+            // A paravisor's report lies in the TPM, which rempart-evidence does not open.
+            TeeAnswer::Absent(why) => self.report_from_nv(binding).await.map_err(|nv| format!("{why}; {nv}")),
+        };
+        Ok((answer.logs, report))
+    }
+
+    // The reader of the NV index comes with rempart-device.
+    async fn report_from_nv(&self, _: &Fixed<64>) -> Result<TeeEvidence, String> {
+        Err("vtpm-nv: this release does not read it".to_owned())
+    }
+
+    async fn logs(&self) -> Result<Logs, Attempt> {
+        Logs::parse(&self.ask_evidence(&[]).await?).map_err(failed)
+    }
+
+    /// One question to rempart-evidence; none asks for the logs alone.
+    async fn ask_evidence(&self, question: &[u8]) -> Result<Vec<u8>, Attempt> {
+        let path = self.evidence.display();
+        let talk = async {
+            let mut stream = UnixStream::connect(&self.evidence).await?;
+            stream.write_all(question).await?;
+            stream.shutdown().await?;
+            let mut message = Vec::new();
+            stream.take(MAX_ANSWER + 1).read_to_end(&mut message).await?;
+            Ok::<_, std::io::Error>(message)
+        };
+        match timeout(ANSWER, talk).await {
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(error)) => Err(failed(format!(
+                "rempart-evidence at {path}: {error}; check: systemctl status rempart-evidence.socket"
+            ))),
+            Err(_) => Err(failed(format!(
+                "rempart-evidence at {path} did not answer within {} s",
+                ANSWER.as_secs()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The TPM, used by one thread: it opens the device for a burst of jobs and closes it when it has been idle for a moment.
+//!
+//! A TPM takes one command at a time and some ways to it (a software TPM's socket) one client at a time, so whoever wants it stands
+//! in line here. Must never keep it open while nothing is asked: the owner's own tools want it too.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rempart_backend::ResidentKey;
+use rempart_device::{TlsKey, Tpm, TpmError, TpmOptions};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// How long it stays open after the last job.
+const IDLE: Duration = Duration::from_secs(1);
+/// Jobs in line; each waits for a task of ours, of which there are a few.
+const LINE: usize = 64;
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The TPM, or the way to it.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    /// The thread ended: a defect of this program.
+    #[error("the thread that uses the TPM has ended; restart rempartd and report this")]
+    ThreadGone,
+}
+
+type Job = Box<dyn FnOnce(&mut Slot) + Send>;
+
+/// The line before the TPM.
+#[derive(Clone, Debug)]
+pub struct TpmLine {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+/// The TPM, open or not.
+struct Slot {
+    options: TpmOptions,
+    open: Option<Tpm>,
+}
+
+impl TpmLine {
+    /// Starts the thread; opens nothing yet. It ends with the last of the line's clones.
+    pub fn start(options: TpmOptions) -> std::io::Result<Self> {
+        let (jobs, line) = mpsc::sync_channel(LINE);
+        let slot = Slot { options, open: None };
+        thread::Builder::new()
+            .name("tpm".into())
+            .spawn(move || slot.serve(&line))?;
+        Ok(Self { jobs })
+    }
+
+    /// Does `work` when it is its turn.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tpm) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, JobError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |slot| drop(answer.send(slot.use_for(work))));
+        // The line is full when the TPM hangs: then this waits as well, off the run time's threads.
+        let jobs = self.jobs.clone();
+        let queued = tokio::task::spawn_blocking(move || jobs.send(job)).await;
+        if !matches!(queued, Ok(Ok(()))) {
+            return Err(JobError::ThreadGone);
+        }
+        Ok(answered.await.map_err(|_| JobError::ThreadGone)??)
+    }
+
+    /// As [`TpmLine::run`], for callers that cannot wait asynchronously.
+    pub fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tpm) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, JobError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |slot| drop(answer.send(slot.use_for(work))));
+        self.jobs.send(job).map_err(|_| JobError::ThreadGone)?;
+        Ok(answered.recv().map_err(|_| JobError::ThreadGone)??)
+    }
+}
+
+impl Slot {
+    fn serve(mut self, line: &mpsc::Receiver<Job>) {
+        loop {
+            let job = match &self.open {
+                None => line.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                Some(_) => line.recv_timeout(IDLE),
+            };
+            match job {
+                Ok(job) => job(&mut self),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.open = None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn use_for<T>(&mut self, work: impl FnOnce(&mut Tpm) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        let tpm = match &mut self.open {
+            Some(tpm) => tpm,
+            closed => closed.insert(Tpm::open(&self.options)?),
+        };
+        let done = work(tpm);
+        // Whatever went wrong may have left the connection behind in a state of its own.
+        if done.is_err() {
+            self.open = None;
+        }
+        done
+    }
+}
+
+/// The TLS key in the TPM, as rustls uses it.
+#[derive(Debug)]
+pub struct ResidentTlsKey {
+    tpm: TpmLine,
+    public: TlsKey,
+}
+
+impl ResidentTlsKey {
+    /// The key whose public part is `public`.
+    pub fn new(tpm: TpmLine, public: TlsKey) -> Arc<Self> {
+        Arc::new(Self { tpm, public })
+    }
+}
+
+impl ResidentKey for ResidentTlsKey {
+    fn spki(&self) -> &[u8] {
+        &self.public.spki
+    }
+
+    fn sign(&self, digest: &[u8; 32]) -> Result<Vec<u8>, String> {
+        let digest = *digest;
+        let sign = || {
+            self.tpm
+                .run_blocking(move |tpm| tpm.sign_tls(&digest))
+                .map_err(|error| error.to_string())
+        };
+        // A handshake signs in the middle of a task: the other tasks of this thread must not wait for the TPM.
+        match Handle::try_current() {
+            Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(sign),
+            _ => sign(),
+        }
+    }
+}
