@@ -86,7 +86,7 @@ pub(crate) fn template(kind: EkKind) -> Result<Public, TpmError> {
 /// The EK certificate from NV; `None` when the index is not defined.
 fn certificate(context: &mut Context, kind: EkKind) -> Result<Option<Vec<u8>>, TpmError> {
     let what = "the EK certificate in NV";
-    let Some(stored) = nv::read(context, kind.certificate_index(), MAX_INDEX, what)? else {
+    let Some(stored) = nv::read(context, kind.certificate_index(), nv::Reader::Index, MAX_INDEX, what)? else {
         return Ok(None);
     };
     let length = der_length(&stored).ok_or(TpmError::Malformed { what })?;
@@ -101,7 +101,7 @@ fn chain(context: &mut Context) -> Result<Vec<Vec<u8>>, TpmError> {
         if index > CHAIN_LAST {
             break;
         }
-        let part = nv::read(context, index, MAX_INDEX, what)?;
+        let part = nv::read(context, index, nv::Reader::Index, MAX_INDEX, what)?;
         stored.extend(part.unwrap_or_default());
     }
     split(&stored).ok_or(TpmError::Malformed { what })

@@ -29,7 +29,7 @@ pub struct ExtendedReport {
 pub enum GuestError {
     /// The kernel said no before anybody else was asked.
     #[error("kernel refused the report: {0}")]
-    Kernel(#[source] io::Error),
+    Kernel(io::Error),
     /// The host did not pass the request on.
     #[error("host refused the report: error {error} (1: certificates too long, 2: busy)")]
     Host {
