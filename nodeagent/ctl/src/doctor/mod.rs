@@ -2,9 +2,10 @@
 //!
 //! Looks only; must never change anything.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{borrow::Cow, fs, path::Path, process::ExitCode};
 
 use rempart_api::{bus::State, exit};
+use rempart_attest::policy::predict::risks;
 use serde::Serialize;
 
 use crate::{agent, failure::Failure, status};
@@ -19,23 +20,24 @@ struct Check {
     ok: bool,
     found: String,
     #[serde(rename = "do", skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'static str>,
+    remedy: Option<Cow<'static, str>>,
 }
 
 impl Check {
-    fn new(name: &'static str, ok: bool, found: impl Into<String>, remedy: &'static str) -> Self {
+    fn new(name: &'static str, ok: bool, found: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Self {
         Self {
             name,
             ok,
             found: found.into(),
-            remedy: (!ok).then_some(remedy),
+            remedy: (!ok).then(|| remedy.into()),
         }
     }
 }
 
 /// Looks at everything. Exit 0 when all is well, EX_OSERR otherwise.
 pub async fn run(bus: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
-    let mut checks = vec![kernel(), lsm(), secret_memory(), tpm(), credentials()];
+    let mut checks = vec![kernel(), lsm(), secret_memory(), tpm()];
+    checks.extend(host_configuration(&text("/proc/cmdline")));
     let told = told(bus).await;
     checks.extend(attestation::checks(told.as_ref()));
     checks.push(agent_state(bus).await);
@@ -49,7 +51,7 @@ pub async fn run(bus: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
                 check.name,
                 check.found
             );
-            if let Some(remedy) = check.remedy {
+            if let Some(remedy) = &check.remedy {
                 println!("      {:<20} → {remedy}", "");
             }
         }
@@ -115,23 +117,22 @@ fn tpm() -> Check {
     Check::new("tpm", there && version == "2", found, remedy)
 }
 
-/// A host can hand systemd credentials into the machine that run code as root and change no PCR.
-fn credentials() -> Check {
-    let line = text("/proc/cmdline");
-    let off = line
-        .split_whitespace()
-        .any(|word| matches!(word, "systemd.import_credentials=no" | "systemd.import_credentials=0"));
-    let found = if off {
-        "systemd.import_credentials=no is on the command line"
-    } else {
-        "systemd.import_credentials=no is missing"
+/// The ways by which a host configures the guest and no register shows it. A policy is predicted for images that close them all.
+fn host_configuration(cmdline: &str) -> Vec<Check> {
+    let check = |risk: &risks::Risk| {
+        let words = risk.arguments.join(" ");
+        let (closed, found) = match risk.is_closed(cmdline) {
+            true => (true, format!("{words} is on the command line")),
+            false => (false, format!("open: {}", risk.reason)),
+        };
+        Check::new(
+            risk.name,
+            closed,
+            found,
+            format!("add {words} to the measured kernel command line"),
+        )
     };
-    Check::new(
-        "host credentials",
-        off,
-        found,
-        "add systemd.import_credentials=no to the measured kernel command line",
-    )
+    risks::RISKS.iter().map(check).collect()
 }
 
 /// What the agent has learnt of this machine, when it is there.
@@ -171,6 +172,24 @@ async fn agent_state(bus: Option<&str>) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_way_that_the_command_line_leaves_open_is_told_with_the_words_that_close_it() {
+        let open = |cmdline: &str| {
+            host_configuration(cmdline)
+                .into_iter()
+                .filter(|check| !check.ok)
+                .collect::<Vec<_>>()
+        };
+        let all: Vec<&str> = risks::RISKS
+            .iter()
+            .flat_map(|risk| risk.arguments.iter().copied())
+            .collect();
+        assert!(open(&all.join(" ")).is_empty());
+        let without = open(&all[1..].join(" "));
+        assert_eq!(without.len(), 1);
+        assert!(without[0].remedy.as_ref().is_some_and(|remedy| remedy.contains(all[0])));
+    }
 
     #[test]
     fn kernel_versions_compare_as_numbers() {
