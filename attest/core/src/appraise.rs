@@ -4,9 +4,11 @@
 
 use crate::eventlog::{Event, uefi};
 use crate::finding::Finding;
-use crate::pcr::PcrValue;
+use crate::pcr::{JUDGED, PcrValue};
+use crate::policy::event::first_difference;
 use crate::policy::predict::registers::load_options;
-use crate::policy::{Image, Policy};
+use crate::policy::{Claims, Failure, Identity, Image, Policy};
+use crate::tee;
 use crate::verify::Verified;
 
 /// Events named in one finding, count: a register has a handful, an attacker's log may have thousands.
@@ -21,38 +23,78 @@ pub struct Affirmed {
     pub policy: String,
 }
 
-/// Judges `verified` under `policy`; every failed check of both steps is reported.
-pub fn appraise(verified: &Verified, policy: &Policy) -> Result<Affirmed, Vec<Finding>> {
-    let mut findings = verified.log_findings.clone();
+/// Judges `verified` under `policy` at `now` (Unix seconds); every failed check of both steps is reported. Findings against the node
+/// bear its name, findings against the policy or the Verifier do not: only the former are drift.
+pub fn appraise(verified: &Verified, policy: &Policy, now: u64) -> Result<Affirmed, Vec<Finding>> {
+    let claims = Claims {
+        pcrs: &verified.pcrs,
+        events: &verified.events,
+        pcr_signatures: &verified.pcr_signatures.0,
+        os_release: &verified.os_release.0,
+        now,
+    };
+    let Some((image, failures)) = closest(&claims, policy) else {
+        let remedy = "install a policy with an image";
+        return Err(vec![Finding::new(
+            "policy",
+            "policy",
+            "the policy names no image",
+            remedy,
+        )]);
+    };
+    let mut findings = logs_explain(verified, image);
+    findings.extend(identity_is_accepted(verified, policy).err());
     findings.extend(guard_enforces(verified, policy).err());
-    let image = closest(verified, policy);
-    for pcr in image.map(|i| i.mismatches(&verified.pcrs)).unwrap_or_default() {
-        findings.extend(image.map(|i| pcr_finding(verified, i, pcr)));
+    if let Some(rule) = &policy.counters {
+        findings.extend(rule.failures(&verified.node, &verified.counters));
     }
-    match image {
-        Some(image) if findings.is_empty() => Ok(Affirmed {
+    let explained = |failure: &Failure| match failure {
+        Failure::Pcr(pcr) => Some(pcr_finding(verified, image, *pcr)),
+        other => other.finding(&verified.node, image),
+    };
+    findings.extend(failures.iter().filter_map(explained));
+    if let Some(rule) = &image.ima {
+        findings.extend(rule.failures(&verified.node, &verified.ima_log.0, &verified.pcrs));
+    }
+    let sections = tee::Sections {
+        snp: image.snp.as_ref(),
+        tdx: image.tdx.as_ref(),
+    };
+    findings.extend(tee::appraise(&verified.node, verified.tee.as_ref(), sections));
+    if findings.is_empty() {
+        Ok(Affirmed {
             image: image.name.clone(),
             policy: policy.name.clone(),
-        }),
-        Some(_) => Err(findings),
-        None => {
-            findings.push(Finding::new(
-                "policy",
-                "policy",
-                "the policy names no image",
-                "install a policy with an image",
-            ));
-            Err(findings)
-        }
+        })
+    } else {
+        Err(findings)
     }
 }
 
-/// The image with the fewest differing registers: the one that the operator most likely meant.
-fn closest<'a>(verified: &Verified, policy: &'a Policy) -> Option<&'a Image> {
-    policy
-        .images
-        .iter()
-        .min_by_key(|image| image.mismatches(&verified.pcrs).len())
+/// The image with the fewest failures, and these: the one that the operator most likely meant.
+fn closest<'a>(claims: &Claims<'_>, policy: &'a Policy) -> Option<(&'a Image, Vec<Failure>)> {
+    let judged = policy.images.iter().map(|image| (image, image.failures(claims)));
+    judged.min_by_key(|(_, failures)| failures.len())
+}
+
+/// What is wrong with the logs, as far as this image judges the registers: a firmware whose log does not explain PCR 1 does no harm
+/// where nobody judges PCR 1.
+fn logs_explain(verified: &Verified, image: &Image) -> Vec<Finding> {
+    let judged = |pcr: u8| JUDGED.contains(&pcr) || image.judged().any(|judged| judged == pcr);
+    let counts = |finding: &&Finding| finding.pcr.is_none_or(judged);
+    verified.log_findings.iter().filter(counts).cloned().collect()
+}
+
+fn identity_is_accepted(verified: &Verified, policy: &Policy) -> Result<(), Finding> {
+    if policy.identity.contains(&verified.identity) {
+        return Ok(());
+    }
+    let what = "the policy does not accept what vouches for this node's TPM";
+    let remedy = "list the TPM, approve the node, or trust its manufacturer's root and enrol it again";
+    let accepted: Vec<String> = policy.identity.iter().map(Identity::to_string).collect();
+    Err(Finding::new("identity", &verified.node, what, remedy)
+        .expected(accepted.join(" or "))
+        .found(verified.identity.to_string()))
 }
 
 fn guard_enforces(verified: &Verified, policy: &Policy) -> Result<(), Finding> {
@@ -71,28 +113,7 @@ fn guard_enforces(verified: &Verified, policy: &Policy) -> Result<(), Finding> {
 }
 
 fn pcr_finding(verified: &Verified, image: &Image, pcr: u8) -> Finding {
-    let (what, remedy) = match pcr {
-        4 => (
-            "another boot loader or kernel was started",
-            "boot the accepted image, or predict and sign a policy for this one",
-        ),
-        7 => (
-            "Secure Boot has another state or other keys",
-            "restore the firmware's Secure Boot settings, or sign a policy for them",
-        ),
-        9 => (
-            "the kernel was handed another command line or initrd",
-            "remove what the host or the boot entry adds; else predict and sign a policy",
-        ),
-        11 => (
-            "the image's parts or the boot phase differ",
-            "boot the accepted image, or predict and sign a policy for this one",
-        ),
-        _ => (
-            "configuration came from outside the image",
-            "remove extra kernel arguments (SMBIOS), addons and credentials given by the host or the boot partition",
-        ),
-    };
+    let (what, remedy) = meaning(pcr);
     let expected: Vec<String> = image.accepted(pcr).iter().map(PcrValue::to_string).collect();
     let found = verified
         .pcrs
@@ -110,9 +131,60 @@ fn pcr_finding(verified: &Verified, image: &Image, pcr: u8) -> Finding {
     if let Some((expected, found)) = explained {
         finding = finding.expected(expected).found(found);
     }
-    match shown(&verified.events, pcr) {
+    let first = first_difference(&image.events, &verified.events, pcr).map(|d| format!("the first that differs: {d}"));
+    match first.unwrap_or_else(|| shown(&verified.events, pcr)) {
         events if events.is_empty() => finding,
         events => finding.event(events),
+    }
+}
+
+/// What another value of a register means, and what to do.
+fn meaning(pcr: u8) -> (&'static str, &'static str) {
+    match pcr {
+        0 | 1 => (
+            "the firmware or its configuration is another one",
+            "restore the firmware, or learn and sign a policy for it",
+        ),
+        2 | 3 => (
+            "a driver or option ROM was added that is not part of the image",
+            "remove the device or its ROM from the machine, or sign a policy that accepts it",
+        ),
+        4 => (
+            "another boot loader or kernel was started",
+            "boot the accepted image, or predict and sign a policy for this one",
+        ),
+        5 => (
+            "the partition table or the boot manager's configuration differs",
+            "restore the disk's partition table, or learn and sign a policy for it",
+        ),
+        7 => (
+            "Secure Boot has another state or other keys",
+            "restore the firmware's Secure Boot settings, or sign a policy for them",
+        ),
+        9 => (
+            "the kernel was handed another command line or initrd",
+            "remove what the host or the boot entry adds; else predict and sign a policy",
+        ),
+        11 => (
+            "the image's parts or the boot phase differ",
+            "boot the accepted image, or predict and sign a policy for this one",
+        ),
+        12 => (
+            "configuration came from outside the image",
+            "remove extra kernel arguments (SMBIOS), addons and credentials given by the host or the boot partition",
+        ),
+        13 => (
+            "a system extension came from outside the image",
+            "remove extensions from the boot partition, or sign a policy that accepts them",
+        ),
+        14 => (
+            "other machine owner keys are enrolled",
+            "remove them (mokutil), or sign a policy that accepts them",
+        ),
+        _ => (
+            "it has another value",
+            "boot the accepted image, or learn and sign a policy for this machine",
+        ),
     }
 }
 
@@ -159,7 +231,7 @@ fn shown(events: &[Event], pcr: u8) -> String {
 mod tests {
     use super::*;
     use crate::bytes::Fixed;
-    use crate::testing::{Boot, Node, ORDINARY, SMBIOS, policy};
+    use crate::testing::{Boot, NOW, Node, ORDINARY, SMBIOS, policy};
     use crate::verify::verify;
 
     fn verified(boot: &Boot) -> Verified {
@@ -173,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_accepted_image_is_affirmed() {
-        let affirmed = appraise(&verified(&ORDINARY), &policy()).expect("affirmed");
+        let affirmed = appraise(&verified(&ORDINARY), &policy(), NOW).expect("affirmed");
         assert_eq!(
             affirmed,
             Affirmed {
@@ -185,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_kernel_argument_from_the_host_is_named_in_words() {
-        let findings = appraise(&verified(&SMBIOS), &policy()).expect_err("refused");
+        let findings = appraise(&verified(&SMBIOS), &policy(), NOW).expect_err("refused");
         assert_eq!(registers(&findings), [Some(9), Some(12)]);
         assert_eq!(findings[0].expected, Some("the image's command line alone".to_owned()));
         assert_eq!(
@@ -204,7 +276,7 @@ mod tests {
         for event in lying.events.iter_mut().filter(|e| e.pcr == 12) {
             event.command_line = Some("harmless=yes".into());
         }
-        let findings = appraise(&lying, &policy()).expect_err("refused");
+        let findings = appraise(&lying, &policy(), NOW).expect_err("refused");
         assert!(
             findings[0]
                 .found
@@ -220,12 +292,12 @@ mod tests {
             let mut changed = verified(&ORDINARY);
             changed.pcrs.values.insert(pcr, Fixed([1; 32]).into());
             assert_eq!(
-                registers(&appraise(&changed, &policy()).expect_err("refused")),
+                registers(&appraise(&changed, &policy(), NOW).expect_err("refused")),
                 [Some(pcr)]
             );
             changed.pcrs.values.remove(&pcr);
             assert_eq!(
-                registers(&appraise(&changed, &policy()).expect_err("refused")),
+                registers(&appraise(&changed, &policy(), NOW).expect_err("refused")),
                 [Some(pcr)],
                 "a missing one too"
             );
@@ -240,8 +312,8 @@ mod tests {
         policy.images[0].pcr4 = vec![Fixed([1; 32]).into()];
         other.pcr12 = vec![Fixed([1; 32]).into()];
         policy.images.push(other);
-        let findings =
-            appraise(&verified(&ORDINARY), &policy).expect_err("register 4 of one and 12 of the other do not add up");
+        let findings = appraise(&verified(&ORDINARY), &policy, NOW)
+            .expect_err("register 4 of one and 12 of the other do not add up");
         assert_eq!(findings.len(), 1);
     }
 
@@ -249,7 +321,7 @@ mod tests {
     fn the_guard_counts_when_the_policy_says_so_and_adds_to_the_other_findings() {
         let mut policy = policy();
         policy.require_guard = true;
-        let findings = appraise(&verified(&SMBIOS), &policy).expect_err("refused");
+        let findings = appraise(&verified(&SMBIOS), &policy, NOW).expect_err("refused");
         assert_eq!(
             findings.iter().map(|f| f.check.as_str()).collect::<Vec<_>>(),
             ["guard", "pcr", "pcr"]
@@ -257,7 +329,7 @@ mod tests {
         assert_eq!(findings[0].found.as_deref(), Some("no BPF LSM"));
         let mut enforcing = verified(&ORDINARY);
         enforcing.guard.enforcing = true;
-        assert!(appraise(&enforcing, &policy).is_ok());
+        assert!(appraise(&enforcing, &policy, NOW).is_ok());
     }
 
     #[test]
@@ -266,7 +338,7 @@ mod tests {
         let mut evidence = node.evidence(&ORDINARY);
         evidence.tpm.uefi_log.0.truncate(2000);
         let verified = verify(&evidence, &node.context()).expect("the quote is authentic");
-        let findings = appraise(&verified, &policy()).expect_err("refused");
-        assert_eq!(findings[0].check, "event-log");
+        let findings = appraise(&verified, &policy(), NOW).expect_err("refused");
+        assert_eq!(findings[0].check, "uefi-log");
     }
 }

@@ -3,12 +3,10 @@
 
 use x509_parser::asn1_rs::oid;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
-use x509_parser::public_key::RSAPublicKey;
 
 use crate::certificate::{self, CertificateError};
 use crate::limits;
-use crate::tpm::EkPublic;
+use crate::tpm::{EkPublic, PublicKey};
 
 /// The manufacturers' certificates that an operator trusts.
 #[derive(Clone, Debug, Default)]
@@ -79,19 +77,16 @@ impl EkRoots {
     }
 }
 
-/// Compares modulus and exponent; the algorithm identifier may be RSAES-OAEP, as some vendors write it, so only the key bits count.
+/// Compares the keys. For RSA only the key bits count: the algorithm identifier may be RSAES-OAEP, as some vendors write it. For ECC
+/// the curve is part of the identifier, so there it counts.
 fn check_key(leaf: &X509Certificate<'_>, ek: &EkPublic) -> Result<(), CertificateError> {
-    let bits = &leaf.public_key().subject_public_key.data;
-    let Ok(([], key)) = RSAPublicKey::from_der(bits) else {
-        return Err(CertificateError::Key);
-    };
-    let modulus = key.modulus.strip_prefix(&[0]).unwrap_or(key.modulus);
-    let exponent = key.try_exponent().map_err(|_| CertificateError::Key)?;
-    if modulus == ek.modulus && exponent == u64::from(ek.exponent) {
-        Ok(())
+    let spki = leaf.public_key();
+    let same = if ek.kind().is_ecc() {
+        PublicKey::from_spki(spki).as_ref() == Some(ek.public())
     } else {
-        Err(CertificateError::Key)
-    }
+        spki.subject_public_key.data.as_ref() == ek.public().subject_public_key()
+    };
+    if same { Ok(()) } else { Err(CertificateError::Key) }
 }
 
 #[cfg(test)]

@@ -54,5 +54,6 @@ pub use pcr::{Bank, Digest, Pcrs};
 pub use policy::Policy;
 pub use tee::{TeeKind, TeeProvider};
 
-#[cfg(test)]
-mod testing;
+/// Nodes in software, for tests.
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

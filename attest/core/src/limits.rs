@@ -10,6 +10,12 @@ pub const UEFI_LOG: usize = 1024 * 1024;
 pub const USERSPACE_LOG: usize = 256 * 1024;
 /// IMA list, bytes: the tcb policy gives some 2,000 entries of about 150 bytes on a server; long-lived machines have more.
 pub const IMA_LOG: usize = 5 * 1024 * 1024;
+/// Entries in one IMA list, count: 5 MiB hold some 35,000 of ordinary size.
+pub const IMA_ENTRIES: usize = 50_000;
+/// Name of an IMA template, bytes: the longest that the kernel has are `ima-modsig` and `evm-sig`.
+pub const IMA_TEMPLATE_NAME: usize = 64;
+/// One IMA entry's data, bytes: a digest, a path of PATH_MAX and a signature, or a buffer such as a certificate or a command line.
+pub const IMA_TEMPLATE_DATA: usize = 64 * 1024;
 /// Report of a TEE, bytes: SEV-SNP 1,184, a TDX quote with its certificates some 5,000, a paravisor's runtime data a few thousand.
 pub const TEE_REPORT: usize = 16 * 1024;
 /// Certificate table beside a TEE's report, bytes: the kernel's own maximum for SEV-SNP (SEV_FW_BLOB_MAX_SIZE).

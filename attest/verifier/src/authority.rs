@@ -10,6 +10,7 @@ use rcgen::{
 use rempart_attest::Fixed;
 use rempart_attest::ak::AIK_PURPOSE;
 use rempart_attest::certificate::pem_to_ders;
+use rempart_attest::tpm::{KeyKind, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::clock;
@@ -31,15 +32,19 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-struct AkKey<'a>(&'a [u8; 65]);
+struct AkKey<'a>(&'a PublicKey);
 
 impl PublicKeyData for AkKey<'_> {
     fn der_bytes(&self) -> &[u8] {
-        self.0
+        self.0.subject_public_key()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
+        match self.0.kind() {
+            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 => &rcgen::PKCS_RSA_SHA256,
+        }
     }
 }
 
@@ -82,8 +87,8 @@ impl Authority {
         &self.der
     }
 
-    /// A certificate (PEM) for the AK with the uncompressed SEC1 `point` of `node`, activated with the EK `ek`.
-    pub fn certify(&self, node: &str, ek: &Fixed<32>, point: &[u8; 65]) -> Result<String, Error> {
+    /// A certificate (PEM) for the key `ak` of `node`, activated with the EK `ek`.
+    pub fn certify(&self, node: &str, ek: &Fixed<32>, ak: &PublicKey) -> Result<String, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, node);
@@ -96,7 +101,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         valid_for(&mut params, AK_LIFE);
         let certificate = params
-            .signed_by(&AkKey(point), &self.issuer)
+            .signed_by(&AkKey(ak), &self.issuer)
             .map_err(|_| Error::Crypto("no certificate"))?;
         Ok(certificate.pem())
     }
@@ -133,9 +138,10 @@ mod tests {
         Authority::load(dir.path()).expect("loads")
     }
 
-    fn point() -> [u8; 65] {
+    fn point() -> PublicKey {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("key");
-        pair.public_key().as_ref().try_into().expect("point")
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        PublicKey::ecc(KeyKind::P256, x, y).expect("point")
     }
 
     #[test]
@@ -143,8 +149,7 @@ mod tests {
         let (authority, point, ek) = (authority(), point(), Fixed([7; 32]));
         let pem = authority.certify("demo-1", &ek, &point).expect("certified");
         let verified = ak::verify(&pem, authority.der(), "demo-1", clock::now()).expect("verifies");
-        let key_id = ak::key_id(&pem).expect("reads");
-        assert_eq!(verified, ak::AkCertificate { point, key_id, ek });
+        assert_eq!((verified.key(), verified.ek()), (&point, &ek));
         let other = ak::verify(&pem, authority.der(), "demo-2", clock::now());
         assert_eq!(other, Err(CertificateError::Subject { found: "demo-1".into() }));
     }

@@ -7,7 +7,7 @@ use rempart_attest::bytes::sha256;
 use rempart_attest::certificate::CertificateError;
 use rempart_attest::tpm::credential::{self, CredentialError};
 use rempart_attest::tpm::public::PublicError;
-use rempart_attest::tpm::{AkPublic, EkPublic};
+use rempart_attest::tpm::{AkPublic, EkPublic, PublicKey};
 use rempart_attest::{Blob, Fixed};
 use serde::{Deserialize, Serialize};
 
@@ -88,8 +88,8 @@ pub struct Activated {
     pub node: String,
     /// Its TPM.
     pub ek: EnrolledEk,
-    /// The AK's uncompressed SEC1 point.
-    pub point: [u8; 65],
+    /// The AK.
+    pub ak: PublicKey,
 }
 
 /// First message: `known` is what the registry says about the node.
@@ -120,13 +120,13 @@ pub fn begin(
         .into());
     }
     let secret = random::<32>()?;
-    let credential = credential::make(&ek, ak.name(), &secret, &*random::<32>()?)?;
+    let credential = credential::make(&ek, ak.name(), &secret)?;
     let token = Token {
         t: now,
         node: node.into(),
         ek: ek.fingerprint(),
         identity: identity.into(),
-        ak: Blob(ak.point().to_vec()),
+        ak: Blob(ak.key().spki()),
         secret: sha256(secret.as_slice()),
     };
     Ok(EnrolResponse {
@@ -144,12 +144,7 @@ pub fn complete(request: &EnrolCompleteRequest, key: &hmac::Key, now: u64) -> Re
     }
     constant_time::verify_slices_are_equal(&sha256(&request.secret.0).0, &token.secret.0)
         .map_err(|_| EnrolError::NotActivated(token.node.clone()))?;
-    let point = token
-        .ak
-        .0
-        .as_slice()
-        .try_into()
-        .map_err(|_| EnrolError::Token("not one of this Verifier"))?;
+    let ak = PublicKey::from_spki_der(&token.ak.0).ok_or(EnrolError::Token("not one of this Verifier"))?;
     let ek = EnrolledEk {
         fingerprint: token.ek,
         identity: token.identity,
@@ -158,7 +153,7 @@ pub fn complete(request: &EnrolCompleteRequest, key: &hmac::Key, now: u64) -> Re
     Ok(Activated {
         node: token.node,
         ek,
-        point,
+        ak,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Event logs: the firmware's (TCG PC Client Platform Firmware Profile, 10) and systemd's. They come from the node and are believed
 //! only as far as their replay equals quoted registers; then only the digests count. Texts and types explain, they never decide.
 
+/// The kernel's list of measured files.
+pub mod ima;
 /// What both logs are replayed to.
 pub mod replay;
 /// The firmware's binary log.

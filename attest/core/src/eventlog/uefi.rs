@@ -55,21 +55,49 @@ pub enum UefiLogError {
     },
 }
 
+/// What a log says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Locality of TPM2_Startup, or 4 after an H-CRTM sequence: PCR 0 starts from it (PFP 10.4.5.3).
+    pub locality: u8,
+    /// The measurements that extend a register, in order.
+    pub events: Vec<Event>,
+}
+
 /// Reads a log into the measurements that extend a register of `bank`, in order.
 pub fn parse(bytes: &[u8], bank: Bank) -> Result<Vec<Event>, UefiLogError> {
+    read(bytes, bank).map(|log| log.events)
+}
+
+/// Reads a log for `bank`.
+pub fn read(bytes: &[u8], bank: Bank) -> Result<Log, UefiLogError> {
     if bytes.is_empty() {
         return Err(UefiLogError::Empty);
     }
     within(0, "log size", bytes.len(), limits::UEFI_LOG)?;
     let mut from = Cursor { rest: bytes, event: 0 };
     let sizes = header(&mut from, bank)?;
-    let mut events = Vec::new();
+    let mut log = Log::default();
+    let mut startup = None;
     while !from.rest.is_empty() {
         from.event += 1;
         within(from.event, "number of events", from.event, limits::EVENTS)?;
-        events.extend(event(&mut from, &sizes, bank)?);
+        match record(&mut from, &sizes, bank)? {
+            Record::Measured(event) => log.events.push(event),
+            Record::Locality(locality) => {
+                // Said once and before PCR 0 has a value, else it does not tell where PCR 0 started.
+                if startup.replace(locality).is_some() || log.events.iter().any(|e| e.pcr == 0) {
+                    return Err(UefiLogError::Malformed {
+                        event: from.event,
+                        field: "StartupLocality too late",
+                    });
+                }
+            }
+            Record::Nothing => {}
+        }
     }
-    Ok(events)
+    log.locality = startup.unwrap_or(0);
+    Ok(log)
 }
 
 struct Cursor<'a> {
@@ -127,14 +155,28 @@ fn header(from: &mut Cursor<'_>, bank: Bank) -> Result<BTreeMap<u16, usize>, Uef
     if kind != EV_NO_ACTION || spec.take(16, "signature").map_err(|_| UefiLogError::Legacy)? != b"Spec ID Event03\0" {
         return Err(UefiLogError::Legacy);
     }
-    spec.take(8, "platformClass and version")?;
+    spec.take(4, "platformClass")?;
+    // specVersionMinor, specVersionMajor, specErrata, uintnSize: family 2.0 in every PFP that has this event.
+    if spec.take(4, "version")?[1] != 2 {
+        return Err(UefiLogError::Malformed {
+            event: 0,
+            field: "specVersionMajor",
+        });
+    }
     let count = spec.u32("numberOfAlgorithms")? as usize;
     within(0, "numberOfAlgorithms", count, limits::LOG_ALGORITHMS)?;
     let mut sizes = BTreeMap::new();
     for _ in 0..count {
         let algorithm = spec.u16("algorithmId")?;
-        sizes.insert(algorithm, usize::from(spec.u16("digestSize")?));
+        if sizes.insert(algorithm, usize::from(spec.u16("digestSize")?)).is_some() {
+            return Err(UefiLogError::Malformed {
+                event: 0,
+                field: "algorithmId twice",
+            });
+        }
     }
+    let vendor = usize::from(spec.take(1, "vendorInfoSize")?[0]);
+    spec.take(vendor, "vendorInfo")?;
     match sizes.get(&bank.tpm_alg()) {
         Some(size) if *size == bank.size() => Ok(sizes),
         Some(_) => Err(UefiLogError::Malformed {
@@ -145,8 +187,16 @@ fn header(from: &mut Cursor<'_>, bank: Bank) -> Result<BTreeMap<u16, usize>, Uef
     }
 }
 
-/// One TCG_PCR_EVENT2. `None` for EV_NO_ACTION, which extends nothing.
-fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>, bank: Bank) -> Result<Option<Event>, UefiLogError> {
+enum Record {
+    Measured(Event),
+    /// TCG_EfiStartupLocalityEvent.
+    Locality(u8),
+    /// Another EV_NO_ACTION, which extends nothing.
+    Nothing,
+}
+
+/// One TCG_PCR_EVENT2.
+fn record(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>, bank: Bank) -> Result<Record, UefiLogError> {
     let number = from.event;
     let pcr = from.u32("pcrIndex")?;
     let kind = from.u32("eventType")?;
@@ -175,7 +225,16 @@ fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>, bank: Bank) -> Res
     within(number, "eventSize", size, limits::EVENT_DATA)?;
     let data = from.take(size, "event")?;
     if kind == EV_NO_ACTION {
-        return Ok(None);
+        return Ok(match data.strip_prefix(b"StartupLocality\0") {
+            Some([locality @ (0 | 3 | 4)]) => Record::Locality(*locality),
+            Some(_) => {
+                return Err(UefiLogError::Malformed {
+                    event: number,
+                    field: "StartupLocality",
+                });
+            }
+            None => Record::Nothing,
+        });
     }
     let digest = digest.ok_or(UefiLogError::Malformed {
         event: number,
@@ -189,7 +248,7 @@ fn event(from: &mut Cursor<'_>, sizes: &BTreeMap<u16, usize>, bank: Bank) -> Res
             event: number,
             field: "pcrIndex",
         })?;
-    Ok(Some(Event {
+    Ok(Record::Measured(Event {
         pcr,
         digest,
         text: describe(kind, data),

@@ -21,6 +21,11 @@ pub enum Identity {
 impl Identity {
     /// All levels.
     pub const ALL: [Self; 4] = [Self::Certified, Self::Listed, Self::Approved, Self::FirstUse];
+
+    /// The level with this name.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.to_string() == word)
+    }
 }
 
 impl fmt::Display for Identity {

@@ -8,6 +8,7 @@ use super::event::Part;
 use super::instant::Instant;
 use super::release::{self, Pcr11Signed, SignedError};
 use crate::eventlog::Event;
+use crate::eventlog::ima::ImaRule;
 use crate::finding::Finding;
 use crate::pcr::{Bank, JUDGED, PcrValue, Pcrs};
 
@@ -89,6 +90,15 @@ pub struct Image {
     /// In place of `pcr11`: values that a release key signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pcr11_signed: Option<Pcr11Signed>,
+    /// Demands SEV-SNP, and says how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snp: Option<crate::tee::snp::Policy>,
+    /// Demands TDX, and says how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<crate::tee::tdx::Policy>,
+    /// Which files IMA may have measured; without it PCR 10 is not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ima: Option<ImaRule>,
 }
 
 /// A list that is there has a value: an empty one would read like "nothing is accepted" and mean "not judged".
@@ -225,7 +235,15 @@ impl Image {
         if matches!((self.not_before, self.not_after), (Some(from), Some(until)) if from >= until) {
             return Err(PolicyError::Window { image: image() });
         }
-        Ok(())
+        let sections = [
+            self.snp.as_ref().map(crate::tee::snp::Policy::judge),
+            self.tdx.as_ref().map(crate::tee::tdx::Policy::judge),
+            self.ima.as_ref().map(ImaRule::judge),
+        ];
+        match sections.into_iter().flatten().find_map(Result::err) {
+            Some(what) => Err(PolicyError::Section { image: image(), what }),
+            None => Ok(()),
+        }
     }
 
     /// Every reason why a node is not in this image; none when it is.

@@ -44,6 +44,9 @@ pub struct Policy {
     /// Identity levels that are accepted; all of them when it is left out.
     #[serde(default = "all_identities", skip_serializing_if = "is_all_identities")]
     pub identity: Vec<Identity>,
+    /// What the TPM must say of its clock, counters and firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<crate::tpm::counters::CountersRule>,
     /// What may boot.
     #[serde(rename = "image")]
     pub images: Vec<Image>,
@@ -108,6 +111,17 @@ pub enum PolicyError {
         /// The image.
         image: String,
     },
+    /// A section of an image that cannot be meant.
+    #[error("image \"{image}\" of the policy: {what}")]
+    Section {
+        /// The image.
+        image: String,
+        /// Which and why.
+        what: String,
+    },
+    /// A firmware version that is no number.
+    #[error("counters.firmware of the policy: \"{0}\" is not a hexadecimal number")]
+    Firmware(String),
     /// Two images of the same name.
     #[error("the policy names image \"{0}\" twice")]
     Twice(String),
@@ -139,6 +153,7 @@ impl Policy {
             counter: 1,
             require_guard: false,
             identity: all_identities(),
+            counters: None,
             images,
         }
     }
@@ -183,6 +198,9 @@ impl Policy {
         if self.identity.is_empty() {
             return Err(PolicyError::NoIdentity);
         }
+        if let Some(version) = self.counters.as_ref().and_then(|rule| rule.malformed()) {
+            return Err(PolicyError::Firmware(version.into()));
+        }
         for (at, image) in self.images.iter().enumerate() {
             if self.images[..at].iter().any(|other| other.name == image.name) {
                 return Err(PolicyError::Twice(image.name.clone()));
@@ -204,7 +222,7 @@ fn one_line(message: &str) -> String {
         .join(": ")
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn sample(values: [u8; 5]) -> Policy {
     let value = |at: usize| vec![crate::bytes::Fixed([values[at]; 32]).into()];
     let image = Image {

@@ -3,7 +3,7 @@
 use crate::limits;
 
 /// Why a TPM structure cannot be read. The node that sent it is to blame.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WireError {
     /// Ends in the middle of `what`.
     #[error("ends in the middle of {what}")]
@@ -102,6 +102,18 @@ pub(crate) fn demand(what: &'static str, found: impl Into<u64>, expected: impl I
     } else {
         Err(WireError::Value { what, expected, found })
     }
+}
+
+/// A number of `len` bytes: a TPM may drop leading zeros.
+pub(crate) fn padded(number: &[u8], len: usize, what: &'static str) -> Result<Vec<u8>, WireError> {
+    let missing = len.checked_sub(number.len()).ok_or(WireError::TooLong {
+        what,
+        found: number.len(),
+        max: len,
+    })?;
+    let mut out = vec![0; len];
+    out[missing..].copy_from_slice(number);
+    Ok(out)
 }
 
 /// Writes a TPM2B.

@@ -9,6 +9,8 @@ use rempart_attest::api::{self, AttestResponse, ChallengeRequest, ChallengeRespo
 use rempart_attest::appraise::appraise;
 use rempart_attest::ear::{Ear, Issue};
 use rempart_attest::hpke::{self, Purpose};
+use rempart_attest::policy::Identity;
+use rempart_attest::tee::Endorsements;
 use rempart_attest::verify::{self, Verified, verify};
 use rempart_attest::{ChallengeToken, Evidence, Finding};
 
@@ -46,6 +48,9 @@ pub async fn attest(
         authority: verifier.keys.authority.der(),
         exporter: &exporter.0,
         enrolled_ek: &ek.fingerprint,
+        identity: Identity::from_word(&ek.identity).unwrap_or(Identity::FirstUse),
+        endorsements: &Endorsements::default(),
+        ak: None,
     };
     let verified = verify(&evidence, &context).map_err(|findings| Refused::findings(&node.name, findings))?;
     let jwt = result(&verifier, &node, &verified, context.now)?;
@@ -86,7 +91,8 @@ fn result(verifier: &Verifier, node: &Node, verified: &Verified, now: u64) -> Re
         ActiveError::None => Refused::forbidden(format!("attestation of {} refused: {e}", node.name)),
         ActiveError::Policy(_) | ActiveError::Registry(_) => Refused::internal(&e),
     })?;
-    let affirmed = appraise(verified, &active.policy).map_err(|findings| Refused::findings(&node.name, findings))?;
+    let affirmed =
+        appraise(verified, &active.policy, now).map_err(|findings| Refused::findings(&node.name, findings))?;
     let issue = Issue {
         issuer: &verifier.config.id,
         audience: &[api::AUDIENCE_OPENBAO, api::AUDIENCE_VERIFIER],

@@ -36,7 +36,7 @@ pub async fn complete(
     let certificate = verifier
         .keys
         .authority
-        .certify(&activated.node, &activated.ek.fingerprint, &activated.point);
+        .certify(&activated.node, &activated.ek.fingerprint, &activated.ak);
     let ak_certificate = certificate.map_err(|e| Refused::internal(&e))?;
     tracing::info!(
         "{} enrolled: EK {} ({})",
