@@ -289,3 +289,40 @@ fn a_policy_needs_as_many_signers_as_the_owner_says() {
     std::fs::write(verifier.path(&format!("{name}.sig")), first + &again).expect("written");
     assert_eq!(install().status.code(), Some(0), "two in one file");
 }
+
+#[test]
+fn a_node_that_waits_for_another_policy_is_told_when_there_is_one() {
+    use rempart_attest::api::{WATCH, WatchRequest, WatchResponse};
+    let (verifier, tpm, _) = ready_with(Setup {
+        more: "\n[limits]\nconnections = 6\n".into(),
+        ..Setup::default()
+    });
+    let ask = |policy: &str| {
+        let request = WatchRequest { policy: policy.into() };
+        verifier.connect().post::<WatchResponse>(WATCH, &request)
+    };
+    let known = ask("").expect("another one than none").policy;
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let told = ask(&known).expect("told").policy;
+                    (told, std::time::Instant::now())
+                })
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert!(waiting.iter().all(|waits| !waits.is_finished()), "held");
+        let full = ask(&known).expect_err("half of the connections may wait").error;
+        assert!(full.contains("busy"), "{full}");
+        let file = verifier.sign(&policy(&tpm.pcrs(), 4), "owner", "rempart-policy");
+        verifier.run(&["policy", "install", &file], b"");
+        let installed = std::time::Instant::now();
+        for waits in waiting {
+            let (told, when) = waits.join().expect("ends");
+            assert_ne!(told, known);
+            let late = when.saturating_duration_since(installed);
+            assert!(late < std::time::Duration::from_secs(3), "{late:?}");
+        }
+    });
+}

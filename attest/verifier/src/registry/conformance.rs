@@ -403,6 +403,13 @@ async fn what_is_to_be_revoked_waits_until_it_is_told(kind: RegistryKind) {
     registry.told(&first).await.expect("told");
     assert_eq!(waiting().await, ["n"], "what was queued again meanwhile stays");
     let second = registry.pending().await.expect("reads").remove(0);
+    registry
+        .postpone(&second, Duration::from_millis(300))
+        .await
+        .expect("postponed");
+    assert!(waiting().await.is_empty(), "not due");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(waiting().await, ["n"], "due again");
     registry.told(&second).await.expect("told");
     assert!(waiting().await.is_empty());
     registry.remove_node("n", &ACT).await.expect("removed");

@@ -22,7 +22,7 @@ use rempart_attest::Fixed;
 pub use database::DatabaseError;
 pub use history::{Entry, what};
 pub use postgres::Settings as PostgresSettings;
-pub use revocations::Pending;
+pub use revocations::{PAGE as PENDING_PAGE, Pending};
 
 use crate::config::RegistryKind;
 use crate::name::NameError;

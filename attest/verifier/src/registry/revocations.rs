@@ -1,12 +1,16 @@
 //! Nodes whose right to log in at the vault changed and whom the vault was not yet told about, and the vault tokens that nodes named.
 //! The queue says only *who*: what to tell is what the registry says about the node when the vault is asked.
 
+use std::time::Duration;
+
 use super::database::{Step, Value};
 use super::{Act, Fields, Registry, RegistryError};
 use crate::clock;
 
 /// Tokens kept for one node: one a role and a few that lapsed. The oldest go first.
 const ACCESSORS: u64 = 32;
+/// Entries of the queue that are worked off at once.
+pub const PAGE: usize = 64;
 
 /// One entry of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +25,8 @@ pub struct Pending {
 pub(super) fn queue(node: &str, act: &Act<'_>) -> Option<Step> {
     act.vault.then(|| {
         Step::may(
-            "INSERT INTO revocation (node, since) VALUES ($1, $2) ON CONFLICT (node) DO UPDATE SET since = excluded.since",
+            "INSERT INTO revocation (node, since, due) VALUES ($1, $2, 0) \
+             ON CONFLICT (node) DO UPDATE SET since = excluded.since, due = 0",
             vec![node.into(), clock::nanos().into()],
         )
     })
@@ -31,20 +36,24 @@ pub(super) fn queue(node: &str, act: &Act<'_>) -> Option<Step> {
 pub(super) fn again(node: &str, act: &Act<'_>) -> Option<Step> {
     act.vault.then(|| {
         Step::may(
-            "INSERT INTO revocation (node, since) SELECT $1, $2 \
+            "INSERT INTO revocation (node, since, due) SELECT $1, $2, 0 \
              WHERE EXISTS (SELECT 1 FROM history WHERE node = $1 AND what = 'removed') \
-             ON CONFLICT (node) DO UPDATE SET since = excluded.since",
+             ON CONFLICT (node) DO UPDATE SET since = excluded.since, due = 0",
             vec![node.into(), clock::nanos().into()],
         )
     })
 }
 
 impl Registry {
-    /// The oldest entries of the queue.
+    /// The entries of the queue that are due, at most [`PAGE`], those first that waited longest.
     pub async fn pending(&self) -> Result<Vec<Pending>, RegistryError> {
+        let params = vec![clock::nanos().into(), (PAGE as u64).into()];
         let rows = self
             .database
-            .read("SELECT node, since FROM revocation ORDER BY since LIMIT 100", vec![])
+            .read(
+                "SELECT node, since FROM revocation WHERE due <= $1 ORDER BY due, since LIMIT $2",
+                params,
+            )
             .await?;
         rows.into_iter()
             .map(|row| {
@@ -55,6 +64,16 @@ impl Registry {
                 })
             })
             .collect()
+    }
+
+    /// Looks at an entry again after a while, and at others first.
+    pub async fn postpone(&self, pending: &Pending, by: Duration) -> Result<(), RegistryError> {
+        let due = clock::nanos().saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
+        self.alter(
+            "UPDATE revocation SET due = $3 WHERE node = $1 AND since = $2",
+            vec![pending.node.as_str().into(), pending.since.into(), due.into()],
+        )
+        .await
     }
 
     /// The vault was told. An entry that was queued again since stays.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rempart_attest::ear;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use vault::VaultError;
@@ -20,19 +21,26 @@ use crate::clock;
 use crate::config::VaultSettings;
 use crate::error::Error;
 use crate::keys::SigningKey;
-use crate::registry::{Pending, Registry, RegistryError};
+use crate::registry::{PENDING_PAGE, Pending, Registry, RegistryError};
 use vault::Vault;
 
 /// How often the queue is looked at for what other replicas and commands put there.
 const LOOK: Duration = Duration::from_secs(1);
-/// A result given before can still be used for a first login, which makes the entity, for so long, seconds.
-const FIRST_LOGIN: u64 = ear::LIFE + 10;
+/// A result given before can still be used for a first login, which makes the entity, for so long.
+const FIRST_LOGIN: Duration = Duration::from_secs(ear::LIFE + 10);
+/// How soon a node without an entity is looked at again.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// Keeps the vault's view of the nodes as the registry has it.
 pub struct Revoker {
     vault: Vault,
     registry: Arc<Registry>,
     queued: Notify,
+}
+
+enum Settled {
+    Told,
+    NotYet,
 }
 
 /// Why an accessor is not taken.
@@ -79,15 +87,41 @@ impl Revoker {
         Ok(self.registry.add_accessor(node, accessor).await?)
     }
 
-    async fn work(&self) -> Result<(), TakeError> {
-        for pending in self.registry.pending().await? {
-            self.settle(&pending).await?;
+    /// Works off what is due, all of a page at once; gives the first failure. What failed is due again in a moment, so that it keeps
+    /// nobody else waiting.
+    async fn work(self: Arc<Self>) -> Result<(), TakeError> {
+        let mut failed = Ok(());
+        loop {
+            let page = self.registry.pending().await?;
+            let full = page.len() == PENDING_PAGE;
+            let mut all = JoinSet::new();
+            for pending in page {
+                let me = self.clone();
+                all.spawn(async move {
+                    let settled = me.settle(&pending).await;
+                    match settled {
+                        Ok(Settled::Told) => me.registry.told(&pending).await.map_err(TakeError::from),
+                        Ok(Settled::NotYet) => me.registry.postpone(&pending, AGAIN).await.map_err(TakeError::from),
+                        Err(error) => me
+                            .registry
+                            .postpone(&pending, LOOK)
+                            .await
+                            .map_err(TakeError::from)
+                            .and(Err(error)),
+                    }
+                });
+            }
+            while let Some(done) = all.join_next().await {
+                failed = failed.and(done.unwrap_or(Ok(())));
+            }
+            if !full || failed.is_err() {
+                return failed;
+            }
         }
-        Ok(())
     }
 
     /// Tells the vault about one node, until what it was told is what is so.
-    async fn settle(&self, pending: &Pending) -> Result<(), TakeError> {
+    async fn settle(&self, pending: &Pending) -> Result<Settled, TakeError> {
         let node = &pending.node;
         let mut allowed = self.allowed(node).await?;
         loop {
@@ -106,27 +140,10 @@ impl Revoker {
             }
             let now = self.allowed(node).await?;
             if now == allowed {
-                return self.done(pending, allowed, entities.len(), accessors.len()).await;
+                return Ok(told(pending, allowed, entities.len(), accessors.len()));
             }
             allowed = now;
         }
-    }
-
-    async fn done(&self, pending: &Pending, allowed: bool, entities: usize, tokens: usize) -> Result<(), TakeError> {
-        let node = &pending.node;
-        let age = clock::nanos().saturating_sub(pending.since);
-        if !allowed && entities == 0 && age < FIRST_LOGIN * 1_000_000_000 {
-            return Ok(()); // It never logged in, but could still do so for the first time: the entry stays until it could not.
-        }
-        self.registry.told(pending).await?;
-        let (word, seconds) = (
-            if allowed { "may log in" } else { "may not log in" },
-            age / 1_000_000_000,
-        );
-        tracing::info!(
-            "the vault knows after {seconds} s that {node} {word}: {entities} entities, {tokens} tokens revoked"
-        );
-        Ok(())
     }
 
     /// Whether the registry lets the node log in.
@@ -135,12 +152,28 @@ impl Revoker {
     }
 }
 
+/// Whether the vault knows now. A node that never logged in has no entity to disable, but could still get one with a result that it was
+/// given before: its entry stays until it could not.
+fn told(pending: &Pending, allowed: bool, entities: usize, tokens: usize) -> Settled {
+    let age = Duration::from_nanos(clock::nanos().saturating_sub(pending.since));
+    if !allowed && entities == 0 && age < FIRST_LOGIN {
+        return Settled::NotYet;
+    }
+    let word = if allowed { "may log in" } else { "may not log in" };
+    tracing::info!(
+        "the vault knows after {} ms that {} {word}: {entities} entities, {tokens} tokens revoked",
+        age.as_millis(),
+        pending.node
+    );
+    Settled::Told
+}
+
 /// Works the queue off for ever. A vault that is away is asked again each second: what waits is a drifted node that still has tokens.
 pub async fn run(revoker: Arc<Revoker>) {
     let mut told = false;
     loop {
         let _woken = timeout(LOOK, revoker.queued.notified()).await;
-        match revoker.work().await {
+        match revoker.clone().work().await {
             Ok(()) => told = false,
             Err(error) if !told => {
                 tracing::error!("logins of drifted nodes are not stopped yet, trying on: {error}");
