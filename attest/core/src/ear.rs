@@ -5,7 +5,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::appraise::Affirmed;
-use crate::bytes::Fixed;
+use crate::bytes::{Fixed, sha256};
+use crate::pcr::Bank;
 use crate::verify::Verified;
 
 /// Life of a result, seconds: long enough to log in at the vault, too short to be worth stealing.
@@ -41,6 +42,21 @@ pub struct Ear {
     pub verifier_id: VerifierId,
     /// One appraisal.
     pub submods: Submods,
+    /// What vouches for the TPM: `certified`, `listed`, `approved` or `first-use`.
+    #[serde(rename = "rempart.identity")]
+    pub identity: String,
+    /// The image that the node booted, as the policy names it.
+    #[serde(rename = "rempart.image")]
+    pub image: String,
+    /// The bank that was quoted.
+    #[serde(rename = "rempart.bank")]
+    pub bank: Bank,
+    /// Counter of the policy.
+    #[serde(rename = "rempart.policy-counter")]
+    pub policy_counter: u64,
+    /// SHA-256 of the SubjectPublicKeyInfo of the TLS key in the TPM, where one was certified. `cnf` names one key only (RFC 7800).
+    #[serde(rename = "rempart.tls-key", default, skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<Fixed<32>>,
     /// What the node may have.
     #[serde(rename = "rempart.roles")]
     pub rempart_roles: Vec<String>,
@@ -100,16 +116,23 @@ pub struct Machine {
     pub policy: String,
 }
 
-/// draft-ietf-rats-ar4si, 2.3. No claim about hardware or memory encryption is made without a TEE.
+/// draft-ietf-rats-ar4si, 2.3. A claim that is not made is absent (0 would say the same): without a TEE nothing is said about
+/// hardware or memory encryption, and never anything about file systems, storage or data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrustVector {
-    /// 2: a recognised instance.
+    /// 2: a recognised instance, not known to be compromised.
     pub instance_identity: i8,
-    /// 2: an approved configuration.
+    /// 2: a known and approved configuration.
     pub configuration: i8,
-    /// 3: approved executables were loaded at boot.
+    /// 3: only approved executables were loaded during boot. 2 would say: and after it.
     pub executables: i8,
+    /// 2: genuine hardware and firmware, by a TEE's own certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<i8>,
+    /// 2: memory is encrypted and out of the host's reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_opaque: Option<i8>,
 }
 
 /// Why a result does not count. Whoever presents it is to blame, except for `Sign`.
@@ -151,8 +174,43 @@ pub struct Issue<'a> {
     pub build: &'a str,
     /// What the node may have.
     pub roles: &'a [String],
+    /// What vouches for the TPM.
+    pub identity: &'a str,
     /// SHA-256 of the policy file.
     pub policy_digest: Fixed<32>,
+    /// Its counter.
+    pub policy_counter: u64,
+}
+
+/// Signs JWTs with ES256; the key is read once.
+#[derive(Clone)]
+pub struct Signer {
+    key: EncodingKey,
+    kid: String,
+}
+
+impl Signer {
+    /// With a P-256 key in PKCS#8, named `kid` in the JWK set.
+    pub fn new(pkcs8: &[u8], kid: impl Into<String>) -> Self {
+        Self {
+            key: EncodingKey::from_ec_der(pkcs8),
+            kid: kid.into(),
+        }
+    }
+
+    /// Its name in the JWK set.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// A compact JWS over `claims`.
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, EarError> {
+        let header = Header {
+            kid: Some(self.kid.clone()),
+            ..Header::new(Algorithm::ES256)
+        };
+        jsonwebtoken::encode(&header, claims, &self.key).map_err(|_| EarError::Sign)
+    }
 }
 
 impl Ear {
@@ -181,24 +239,22 @@ impl Ear {
                         instance_identity: 2,
                         configuration: 2,
                         executables: 3,
+                        hardware: None,
+                        runtime_opaque: None,
                     },
                     policy: affirmed.policy.clone(),
                 },
             },
+            identity: issue.identity.into(),
+            image: affirmed.image.clone(),
+            bank: verified.pcrs.bank,
+            policy_counter: issue.policy_counter,
+            tls_key: verified.tls_key.as_ref().map(|tls| sha256(&tls.spki)),
             rempart_roles: issue.roles.to_vec(),
             roles: issue.roles.to_vec(),
             policy_digest: issue.policy_digest,
             evidence_digest: verified.evidence_digest,
         }
-    }
-
-    /// Signs as a JWT with the P-256 key `pkcs8`, named `kid`.
-    pub fn sign(&self, pkcs8: &[u8], kid: &str) -> Result<String, EarError> {
-        let header = Header {
-            kid: Some(kid.into()),
-            ..Header::new(Algorithm::ES256)
-        };
-        jsonwebtoken::encode(&header, self, &EncodingKey::from_ec_der(pkcs8)).map_err(|_| EarError::Sign)
     }
 
     /// Verifies a JWT by the P-256 key with the uncompressed SEC1 `point`, its issuer, its audience and its time.
@@ -282,10 +338,17 @@ mod tests {
                         instance_identity: 2,
                         configuration: 2,
                         executables: 3,
+                        hardware: None,
+                        runtime_opaque: None,
                     },
                     policy: "p".into(),
                 },
             },
+            identity: "certified".into(),
+            image: "i".into(),
+            bank: Bank::Sha256,
+            policy_counter: 3,
+            tls_key: None,
             rempart_roles: vec!["web".into()],
             roles: vec!["web".into()],
             policy_digest: Fixed::ZERO,
@@ -302,7 +365,7 @@ mod tests {
     #[test]
     fn it_counts_for_its_issuer_audience_key_and_time_only() {
         let (pkcs8, point) = key();
-        let jwt = ear().sign(&pkcs8, "k").expect("signed");
+        let jwt = Signer::new(&pkcs8, "k").sign(&ear()).expect("signed");
         let verify = |point: &[u8], issuer: &str, audience: &str, now| Ear::verify(&jwt, point, issuer, audience, now);
         assert_eq!(verify(&point, "https://v", "openbao", NOW), Ok(ear()));
         assert_eq!(verify(&point, "https://w", "openbao", NOW), Err(EarError::Invalid));
@@ -322,7 +385,7 @@ mod tests {
     #[test]
     fn an_unsigned_or_changed_one_does_not_count() {
         let (pkcs8, point) = key();
-        let jwt = ear().sign(&pkcs8, "k").expect("signed");
+        let jwt = Signer::new(&pkcs8, "k").sign(&ear()).expect("signed");
         let (head, signature) = jwt.rsplit_once('.').expect("three parts");
         let payload = head.split_once('.').expect("two parts").1;
         let none = format!("eyJhbGciOiJub25lIn0.{payload}.");

@@ -37,6 +37,15 @@ pub enum Command {
     /// Secrets of the Verifier's own store.
     #[command(subcommand)]
     Secret(Secret),
+    /// Print who did what when.
+    History {
+        /// Only of this node.
+        #[arg(long)]
+        node: Option<String>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Make keys, certificate authority, registry and a configuration file.
@@ -71,7 +80,7 @@ pub struct Init {
 /// Reference values.
 #[derive(Subcommand)]
 pub enum Policy {
-    /// Verify FILE against FILE.sig and make it the active policy.
+    /// Verify FILE against FILE.sig (several signatures one after the other, or in FILE.sig2, FILE.sig3, …) and make it the active policy.
     Install {
         /// The policy.
         file: PathBuf,
@@ -99,8 +108,26 @@ pub enum Node {
         /// Its name.
         name: String,
     },
+    /// Let a node that drifted attest again, after you found out why it did.
+    Clear {
+        /// Its name.
+        name: String,
+    },
+    /// Accept the TPM that was the first under a name.
+    Approve {
+        /// The node's name.
+        name: String,
+        /// SHA-256 of the public area of its EK, hex, at least the first 16 digits, as you read it on the machine itself
+        /// (`rempart doctor` shows it).
+        #[arg(long, value_name = "HEX")]
+        ek: String,
+    },
     /// Print all nodes.
-    List,
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Secrets of the Verifier's own store.
@@ -115,7 +142,11 @@ pub enum Secret {
         role: Vec<String>,
     },
     /// Print names and roles, never values.
-    List,
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove a secret for all roles.
     Rm {
         /// Its name.

@@ -7,6 +7,13 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
+/// Unix nanoseconds: tells two moments of one second apart.
+pub fn nanos() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// A time for people: UTC to the minute.
 pub fn show(unix: u64) -> String {
     let (year, month, day) = civil(unix / 86_400);

@@ -15,7 +15,7 @@ use crate::config::{Config, EkRule};
 use crate::error::Error;
 use crate::keys::random;
 use crate::name::{self, NameError};
-use crate::registry::{EnrolledEk, LISTED, Node, RegistryError};
+use crate::registry::{CERTIFIED, EnrolledEk, FIRST_USE, LISTED, Node, PENDING, RegistryError};
 
 /// How long a credential may be answered, seconds: TPM2_ActivateCredential takes a few on a slow TPM.
 const LIFE: u64 = 120;
@@ -45,7 +45,7 @@ pub enum EnrolError {
     },
     /// There is no EK certificate and the rule demands one.
     #[error(
-        "node {0}: its TPM has no EK certificate, so nobody vouches that it is a TPM: set ek = \"first-use\" if you accept that"
+        "node {0}: its TPM has no EK certificate, so nobody vouches that it is a TPM: list its EK (rempart-verifier node add {0} --ek HEX), or set ek = \"approve\""
     )]
     NoCertificate(String),
     /// Registry's refusals: unknown node, name taken.
@@ -174,7 +174,10 @@ fn identify(
         return Ok(LISTED);
     }
     match (config.ek, &request.ek_certificate) {
-        (EkRule::FirstUse, _) => Ok("first-use"),
+        (EkRule::FirstUse, _) => Ok(FIRST_USE),
+        // A good certificate needs no approval.
+        (EkRule::Approve, Some(der)) if config.ek_roots.verify(&der.0, ek, now).is_ok() => Ok(CERTIFIED),
+        (EkRule::Approve, _) => Ok(PENDING),
         (EkRule::Certified, None) => Err(EnrolError::NoCertificate(node.into())),
         (EkRule::Certified, Some(der)) => {
             let fail = |source| EnrolError::Certificate {
@@ -184,7 +187,7 @@ fn identify(
             config
                 .ek_roots
                 .verify(&der.0, ek, now)
-                .map(|()| "certified")
+                .map(|()| CERTIFIED)
                 .map_err(fail)
         }
     }

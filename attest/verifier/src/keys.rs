@@ -1,5 +1,6 @@
 //! The Verifier's own keys, one file each in the state directory, readable by their owner only.
-//! signing.key: P-256 PKCS#8 for results. ca.key and ca.pem: authority for AK certificates. token.key: 32 bytes for the MACs of
+//! signing.key: P-256 PKCS#8 for results. ca.key and ca.pem: authority for AK certificates.
+//! client-ca.key and client-ca.pem: authority for client certificates of TLS keys in TPMs. token.key: 32 bytes for the MACs of
 //! challenges and enrolment tokens. store.key: 32 bytes that the secrets are encrypted under.
 
 use std::path::Path;
@@ -8,18 +9,18 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use rempart_attest::bytes::sha256;
+use rempart_attest::ear::Signer;
 use zeroize::Zeroizing;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Kind};
 use crate::config::Config;
 use crate::error::Error;
 use crate::file;
 
 /// Signs results.
 pub struct SigningKey {
-    pkcs8: Zeroizing<Vec<u8>>,
+    jwt: Signer,
     point: Vec<u8>,
-    kid: String,
 }
 
 /// All keys of a running Verifier.
@@ -28,6 +29,8 @@ pub struct Keys {
     pub signing: SigningKey,
     /// For AK certificates.
     pub authority: Authority,
+    /// For client certificates.
+    pub clients: Authority,
     /// For challenges.
     pub challenge: hmac::Key,
     /// For enrolment tokens.
@@ -43,12 +46,15 @@ impl SigningKey {
         })?;
         let point = pair.public_key().as_ref().to_vec();
         let kid = hex::encode(&sha256(&point).0[..8]);
-        Ok(Self { pkcs8, point, kid })
+        Ok(Self {
+            jwt: Signer::new(&pkcs8, kid),
+            point,
+        })
     }
 
-    /// PKCS#8.
-    pub fn pkcs8(&self) -> &[u8] {
-        &self.pkcs8
+    /// Ready for signing, read once.
+    pub fn jwt(&self) -> &Signer {
+        &self.jwt
     }
 
     /// Uncompressed SEC1 point.
@@ -58,7 +64,7 @@ impl SigningKey {
 
     /// Its name in the JWK set.
     pub fn kid(&self) -> &str {
-        &self.kid
+        self.jwt.kid()
     }
 }
 
@@ -73,7 +79,8 @@ impl Keys {
         };
         Ok(Self {
             signing: SigningKey::load(&config.state_dir.join("signing.key"))?,
-            authority: Authority::load(&config.state_dir)?,
+            authority: Authority::load(&config.state_dir, Kind::Ak)?,
+            clients: Authority::load(&config.state_dir, Kind::Client)?,
             challenge: derive(b"rempart challenge v1"),
             enrolment: derive(b"rempart enrolment v1"),
         })
@@ -84,7 +91,8 @@ impl Keys {
         let signing = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .map_err(|_| Error::Crypto("no P-256 key"))?;
         file::create(&dir.join("signing.key"), 0o600, signing.as_ref())?;
-        Authority::create(dir)?;
+        Authority::create(dir, Kind::Ak)?;
+        Authority::create(dir, Kind::Client)?;
         for name in ["token.key", "store.key"] {
             file::create(&dir.join(name), 0o600, &*random::<32>()?)?;
         }

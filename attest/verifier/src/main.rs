@@ -2,7 +2,6 @@
 //! (CA key, signing key, store) lies in its state directory and leaves only as signatures or sealed to an attested key.
 #![forbid(unsafe_code)]
 
-mod active;
 mod authority;
 mod cli;
 mod clock;
@@ -19,7 +18,9 @@ mod error;
 mod file;
 mod keys;
 mod name;
+mod outward;
 mod registry;
+mod revocation;
 mod server;
 mod store;
 

@@ -37,6 +37,13 @@ pub fn secret(name: &str) -> Result<&str, NameError> {
     )
 }
 
+/// A vault token's accessor.
+pub fn accessor(name: &str) -> Result<&str, NameError> {
+    judge("accessor", name, limits::ACCESSOR, "letters, digits, . _ -", |c| {
+        c.is_ascii_alphanumeric() || "._-".contains(c)
+    })
+}
+
 fn judge<'a>(
     kind: &'static str,
     name: &'a str,

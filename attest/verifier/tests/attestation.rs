@@ -7,115 +7,11 @@ use rempart_attest::api::{self, *};
 use rempart_attest::ear::Ear;
 use rempart_attest::hpke::{EphemeralKey, Purpose};
 use rempart_attest::secrets::SecretBundle;
-use rempart_attest::{Bank, Binding, Blob, Evidence, Finding, Fixed, GuardClaim, TpmEvidence};
+use rempart_attest::{Blob, Evidence, Fixed};
 use support::client::Client;
-use support::tpm::{Tpm, UEFI_LOG, USERSPACE_LOG};
+use support::node::{Round, attest, checks, enrol, evidence, ready, refused};
+use support::tpm::Tpm;
 use support::verifier::{ID, Verifier, policy};
-
-const BOOT: Fixed<16> = Fixed([7; 16]);
-
-struct Round {
-    evidence: Evidence,
-    key: EphemeralKey,
-}
-
-fn enrol(client: &mut Client, tpm: &Tpm, node: &str) -> Result<String, Refusal> {
-    let request = EnrolRequest {
-        v: 1,
-        node: node.into(),
-        ek_public: Blob(tpm.ek_public()),
-        ek_certificate: Some(Blob(tpm.ek_certificate())),
-        ak_public: Blob(tpm.ak_public()),
-    };
-    let response: EnrolResponse = client.post(api::ENROL, &request)?;
-    let secret = tpm.activate(&response.credential_blob.0, &response.encrypted_secret.0);
-    let complete = EnrolCompleteRequest {
-        token: response.token,
-        secret: Blob(secret),
-    };
-    client
-        .post::<EnrolCompleteResponse>(api::ENROL_COMPLETE, &complete)
-        .map(|r| r.ak_certificate)
-}
-
-/// Evidence for this connection.
-fn evidence(client: &mut Client, tpm: &Tpm, node: &str, ak_certificate: &str, selection: Option<&str>) -> Round {
-    let given: ChallengeResponse = client.post(api::CHALLENGE, &ChallengeRequest {}).expect("challenge");
-    let key = EphemeralKey::generate().expect("key");
-    let binding = Binding {
-        challenge: given.challenge.as_bytes(),
-        ephemeral: key.public(),
-        verifier: &given.verifier,
-        exporter: &client.exporter,
-        boot_id: &BOOT,
-        audit_head: &Fixed::ZERO,
-        ak: &rempart_attest::ak::key_id(ak_certificate).unwrap_or(Fixed::ZERO),
-        claims: &guard().digest(),
-    };
-    let (quote, signature) = tpm.quote(&binding.qualifying_data().0, selection);
-    let evidence = Evidence {
-        v: rempart_attest::evidence::VERSION,
-        node: node.into(),
-        challenge: given.challenge,
-        ephemeral: *key.public(),
-        boot_id: BOOT,
-        audit_head: Fixed::ZERO,
-        tpm: TpmEvidence {
-            bank: Bank::Sha256,
-            quote: Blob(quote),
-            signature: Blob(signature),
-            pcrs: tpm.pcrs(),
-            ak_certificate: ak_certificate.into(),
-            uefi_log: Blob(UEFI_LOG.to_vec()),
-            userspace_log: Blob(USERSPACE_LOG.to_vec()),
-            ima_log: Blob::default(),
-            pcr_signatures: Blob::default(),
-            os_release: Blob::default(),
-            tls_key: None,
-        },
-        tee: None,
-        systemd_report: Blob::default(),
-        guard: guard(),
-    };
-    Round { evidence, key }
-}
-
-fn guard() -> GuardClaim {
-    GuardClaim {
-        enforcing: false,
-        why: Some("a test".into()),
-    }
-}
-
-fn attest(client: &mut Client, round: &Round) -> Result<String, Refusal> {
-    let response: AttestResponse = client.send("POST", api::ATTEST, &round.evidence.to_cbor())?;
-    let jwt = round
-        .key
-        .open(Purpose::Ear, round.evidence.challenge.as_bytes(), &response.into())
-        .expect("opens");
-    Ok(String::from_utf8(jwt.to_vec()).expect("a JWT is text"))
-}
-
-fn refused(client: &mut Client, round: &Round) -> Vec<Finding> {
-    attest(client, round).expect_err("refused").findings
-}
-
-fn checks(findings: &[Finding]) -> Vec<(&str, Option<u8>)> {
-    findings.iter().map(|f| (f.check.as_str(), f.pcr)).collect()
-}
-
-/// A Verifier that knows demo-1, a booted TPM, its AK certificate.
-fn ready() -> (Verifier, Tpm, String) {
-    let tpm = Tpm::new();
-    tpm.boot();
-    let mut verifier = Verifier::new(&tpm.roots());
-    verifier.run(&["node", "add", "demo-1", "--role", "billing"], b"");
-    let file = verifier.sign(&policy(&tpm.pcrs(), 3), "owner", "rempart-policy");
-    verifier.run(&["policy", "install", &file], b"");
-    verifier.start();
-    let certificate = enrol(&mut verifier.connect(), &tpm, "demo-1").expect("enrols");
-    (verifier, tpm, certificate)
-}
 
 #[test]
 fn a_node_enrols_attests_and_gets_the_secrets_of_its_role_only() {
@@ -192,47 +88,6 @@ fn claims(jwt: &str, jwks: &serde_json::Value) -> Ear {
     Ear::verify(jwt, &point, ID, "openbao", now).expect("verifies by the published key")
 }
 
-/// The vault that results are made for takes them, for the node's roles only. Needs the program: REMPART_BAO=/path/to/bao.
-#[test]
-#[ignore = "needs an OpenBao binary"]
-fn openbao_takes_a_result_for_the_roles_in_it_only() {
-    let bao = std::env::var("REMPART_BAO").expect("REMPART_BAO names the bao program");
-    let (verifier, tpm, certificate) = ready();
-    let mut client = verifier.connect();
-    let round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
-    let jwt = attest(&mut client, &round).expect("affirmed");
-
-    let server = support::vault::Vault::start(&bao);
-    let jwks = format!("jwks_url=https://localhost:{}{}", verifier.port(), api::JWKS);
-    let issuer = format!("bound_issuer={ID}");
-    server.run(&["auth", "enable", "jwt"]).expect("enabled");
-    let ca = format!("jwks_ca_pem=@{}", verifier.path("tls.pem").display());
-    server
-        .run(&["write", "auth/jwt/config", &jwks, &ca, &issuer])
-        .expect("configured");
-    for role in ["billing", "web"] {
-        let json = format!(
-            r#"{{"role_type":"jwt","user_claim":"sub","bound_audiences":["openbao"],"bound_claims":{{"roles":"{role}"}},"token_policies":["default"]}}"#
-        );
-        server.write_json(&format!("auth/jwt/role/{role}"), &json);
-    }
-    let login = |role: &str| {
-        server.run(&[
-            "write",
-            "auth/jwt/login",
-            &format!("role={role}"),
-            &format!("jwt={jwt}"),
-        ])
-    };
-    let token = login("billing").expect("logs in");
-    assert!(
-        token.contains("token_meta_role") && token.contains("billing"),
-        "{token}"
-    );
-    let refused = login("web").expect_err("the node has not that role");
-    assert!(refused.contains("roles"), "{refused}");
-}
-
 #[test]
 fn evidence_of_another_connection_boot_key_or_challenge_is_refused() {
     let (verifier, tpm, certificate) = ready();
@@ -288,10 +143,12 @@ fn changed_registers_selections_signatures_and_logs_are_refused() {
         }
     };
     let found = |client: &mut Client, change: &dyn Fn(&mut Evidence)| {
-        refused(client, &with(change))
-            .into_iter()
-            .map(|f| (f.check, f.pcr))
-            .collect::<Vec<_>>()
+        let refusal = attest(client, &with(change)).expect_err("refused");
+        if refusal.latched {
+            verifier.change(&["node", "clear", "demo-1"]);
+        }
+        let findings = refusal.findings.into_iter();
+        findings.map(|f| (f.check, f.pcr)).collect::<Vec<_>>()
     };
     let is = |check: &str, pcr| (check.to_owned(), pcr);
     assert_eq!(
@@ -487,24 +344,8 @@ fn a_policy_counts_only_with_a_signature_for_policies_by_an_allowed_signer_and_n
     let mut strict = policy(&pcrs, 6);
     strict.require_guard = true;
     let file = verifier.sign(&strict, "owner", "rempart-policy");
-    verifier.run(&["policy", "install", &file], b"");
+    verifier.change(&["policy", "install", &file]);
     let mut client = verifier.connect();
     let round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
     assert_eq!(checks(&refused(&mut client, &round)), [("guard", None)]);
-}
-
-#[test]
-fn only_tls_1_3_is_spoken_and_bodies_have_limits() {
-    let (verifier, _, _) = ready();
-    assert!(verifier.connect_with(&[&rustls::version::TLS12]).is_err());
-    let (status, _) = verifier.connect().raw(
-        "POST",
-        api::CHALLENGE,
-        &vec![b' '; rempart_attest::limits::JSON_BODY + 1],
-    );
-    assert_eq!(status, 413);
-    let (status, _) = verifier.connect().raw("POST", api::ATTEST, b"rubbish");
-    assert_eq!(status, 400);
-    let (status, _) = verifier.connect().raw("GET", "/v1/nothing", b"");
-    assert_eq!(status, 404);
 }

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Init;
-use crate::config;
+use crate::config::{self, Config};
 use crate::error::Error;
 use crate::file;
 use crate::keys::Keys;
-use crate::registry;
 
 pub fn run(how: &Init) -> Result<(), Error> {
     config::judge_id(&how.id).map_err(|why| Error::Usage(why.into()))?;
@@ -21,8 +20,8 @@ pub fn run(how: &Init) -> Result<(), Error> {
     let text = configuration(how)?;
     file::create_dir(&how.dir)?;
     Keys::create(&how.dir)?;
-    registry::open(&how.dir)?;
     file::create(&path, 0o644, text.as_bytes())?;
+    super::with_registry(&Config::load(&path)?, |_made| async { Ok(()) })?;
     println!(
         "Verifier {} made in {}; back up that directory. Next: rempart-verifier --config {} serve",
         how.id,

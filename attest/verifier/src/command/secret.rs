@@ -3,41 +3,51 @@
 use std::io::Read;
 
 use rempart_attest::limits;
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::{act, operator, print_json, with_registry};
 use crate::cli;
 use crate::config::Config;
 use crate::error::Error;
 use crate::keys;
 use crate::name;
-use crate::registry::{self, RegistryError};
+use crate::registry::RegistryError;
 use crate::store::StoreKey;
 
 pub fn run(what: &cli::Secret, config: &Config) -> Result<(), Error> {
-    let registry = registry::open(&config.state_dir)?;
-    match what {
-        cli::Secret::Set { name, role } => {
-            name::secret(name).map_err(RegistryError::from)?;
-            let key = StoreKey::new(&*keys::secret32(&config.store_key_file)?)?;
-            let value = read_value()?;
-            let mut sealed = Vec::new();
-            for role in role {
-                name::role(role).map_err(RegistryError::from)?;
-                sealed.push((role.clone(), key.seal(name, role, &value)?));
+    let operator = operator();
+    with_registry(config, |registry| async move {
+        let act = act(&operator, config);
+        match what {
+            cli::Secret::Set { name, role } => {
+                name::secret(name).map_err(RegistryError::from)?;
+                let key = StoreKey::new(&*keys::secret32(&config.store_key_file)?)?;
+                let value = read_value()?;
+                let mut sealed = Vec::new();
+                for role in role {
+                    name::role(role).map_err(RegistryError::from)?;
+                    sealed.push((role.clone(), key.seal(name, role, &value)?));
+                }
+                registry.set_secret(name, &sealed, &act).await?;
+                println!("secret {name} ({} bytes) stored for {}", value.len(), role.join(", "));
             }
-            registry.set_secret(name, &sealed)?;
-            println!("secret {name} ({} bytes) stored for {}", value.len(), role.join(", "));
+            cli::Secret::List { json } => {
+                for (name, role) in registry.secrets().await? {
+                    if *json {
+                        print_json(&json!({ "name": name, "role": role }));
+                    } else {
+                        println!("{name}  role: {role}");
+                    }
+                }
+            }
+            cli::Secret::Rm { name } => {
+                registry.remove_secret(name, &act).await?;
+                println!("secret {name} removed");
+            }
         }
-        cli::Secret::List => registry
-            .secrets()?
-            .iter()
-            .for_each(|(name, role)| println!("{name}  role: {role}")),
-        cli::Secret::Rm { name } => {
-            registry.remove_secret(name)?;
-            println!("secret {name} removed");
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Exactly the bytes given: no line end is cut off, because a value may be binary.

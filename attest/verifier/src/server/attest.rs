@@ -1,30 +1,40 @@
-//! `/v1/challenge` and `/v1/attest`: verify, appraise, seal the result to the attested key.
+//! `/v1/challenge` and `/v1/attest`: verify, appraise, seal the result to the attested key. Evidence that is authentic and not affirmed
+//! is drift: it latches the node. Evidence that is not authentic could be anybody's and changes nothing.
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::{Extension, Json};
 use rempart_attest::api::{self, AttestResponse, ChallengeRequest, ChallengeResponse};
-use rempart_attest::appraise::appraise;
+use rempart_attest::appraise::{Affirmed, appraise};
 use rempart_attest::ear::{Ear, Issue};
 use rempart_attest::hpke::{self, Purpose};
 use rempart_attest::policy::Identity;
 use rempart_attest::tee::Endorsements;
 use rempart_attest::verify::{self, Verified, verify};
-use rempart_attest::{ChallengeToken, Evidence, Finding};
+use rempart_attest::{ChallengeToken, Evidence, Finding, limits};
 
 use super::Verifier;
+use super::admission::Source;
+use super::body::Received;
 use super::connection::Exporter;
 use super::refusal::{Refused, parse};
-use crate::active::ActiveError;
 use crate::keys::random;
-use crate::registry::{EnrolledEk, Node, RegistryError};
+use crate::registry::cache::{Active, ActiveError};
+use crate::registry::{EnrolledEk, Latch, Node, PENDING, RegistryError};
 use crate::{clock, name};
 
+/// Bytes of a latch's reason: one line of a list.
+const REASON: usize = 400;
+/// What the latch is noted under in the history.
+const SELF: &str = "verifier";
+
 /// A challenge for whoever asks: it costs nothing and holds nothing.
-pub async fn challenge(State(verifier): State<Arc<Verifier>>, body: Bytes) -> Result<Json<ChallengeResponse>, Refused> {
-    parse::<ChallengeRequest>(&body)?;
+pub async fn challenge(
+    State(verifier): State<Arc<Verifier>>,
+    body: Received<{ limits::JSON_BODY }>,
+) -> Result<Json<ChallengeResponse>, Refused> {
+    parse::<ChallengeRequest>(&body.bytes)?;
     let random = random::<16>().map_err(|e| Refused::internal(&e))?;
     let challenge = ChallengeToken::issue(&verifier.keys.challenge, clock::now(), *random, &verifier.config.id);
     Ok(Json(ChallengeResponse {
@@ -37,10 +47,13 @@ pub async fn challenge(State(verifier): State<Arc<Verifier>>, body: Bytes) -> Re
 pub async fn attest(
     State(verifier): State<Arc<Verifier>>,
     Extension(exporter): Extension<Exporter>,
-    body: Bytes,
+    Extension(source): Extension<Source>,
+    body: Received<{ limits::EVIDENCE }>,
 ) -> Result<Json<AttestResponse>, Refused> {
-    let evidence = Evidence::from_cbor(&body).map_err(|e| Refused::bad_request(e.to_string()))?;
-    let (node, ek) = enrolled(&verifier, &evidence.node)?;
+    let evidence = Evidence::from_cbor(&body.bytes).map_err(|e| Refused::bad_request(e.to_string()))?;
+    name::node(&evidence.node).map_err(|e| Refused::bad_request(e.to_string()))?;
+    verifier.admission.claim(source, &evidence.node)?;
+    let (node, ek) = enrolled(&verifier, &evidence.node).await?;
     let context = verify::Context {
         now: clock::now(),
         verifier: &verifier.config.id,
@@ -53,7 +66,10 @@ pub async fn attest(
         ak: None,
     };
     let verified = verify(&evidence, &context).map_err(|findings| Refused::findings(&node.name, findings))?;
-    let jwt = result(&verifier, &node, &verified, context.now)?;
+    drop(body);
+    let active = policy(&verifier, &node).await?;
+    let affirmed = judge(&verifier, &node, &verified, &active).await?;
+    let jwt = result(&verifier, &node, &verified, &affirmed, &active)?;
     let sealed = hpke::seal(
         Purpose::Ear,
         &verified.ephemeral,
@@ -61,50 +77,131 @@ pub async fn attest(
         jwt.as_bytes(),
     )
     .map_err(|e| Refused::bad_request(e.to_string()))?;
-    Ok(Json(sealed.into()))
+    let certificate = client_certificate(&verifier, &node, &verified)?;
+    Ok(Json(AttestResponse {
+        certificate,
+        ..sealed.into()
+    }))
 }
 
-fn enrolled(verifier: &Verifier, name: &str) -> Result<(Node, EnrolledEk), Refused> {
-    name::node(name).map_err(|e| Refused::bad_request(e.to_string()))?;
+async fn enrolled(verifier: &Verifier, name: &str) -> Result<(Arc<Node>, EnrolledEk), Refused> {
     let unknown = || RegistryError::UnknownNode(name.into());
-    let node = verifier.registry.node(name)?.ok_or_else(unknown)?;
+    let node = verifier.recent.node(name).await?.ok_or_else(unknown)?;
     match node.ek.clone() {
         Some(ek) => Ok((node, ek)),
         None => {
             let what = "the node has not enrolled with this Verifier";
-            Err(Refused::findings(
-                name,
-                vec![Finding::new(
-                    "enrolment",
-                    name,
-                    what,
-                    "restart rempartd on the node, it enrols by itself",
-                )],
-            ))
+            let remedy = "restart rempartd on the node, it enrols by itself";
+            let finding = Finding::new("enrolment", name, what, remedy);
+            Err(Refused::findings(name, vec![finding]))
         }
     }
 }
 
-/// Appraises and signs the result.
-fn result(verifier: &Verifier, node: &Node, verified: &Verified, now: u64) -> Result<String, Refused> {
-    let active = verifier.policy.current(&*verifier.registry).map_err(|e| match e {
-        ActiveError::None => Refused::forbidden(format!("attestation of {} refused: {e}", node.name)),
-        ActiveError::Policy(_) | ActiveError::Registry(_) => Refused::internal(&e),
-    })?;
-    let affirmed =
-        appraise(verified, &active.policy, now).map_err(|findings| Refused::findings(&node.name, findings))?;
+async fn policy(verifier: &Verifier, node: &Node) -> Result<Arc<Active>, Refused> {
+    verifier.recent.policy().await.map_err(|error| match error {
+        ActiveError::None => Refused::forbidden(format!("attestation of {} refused: {error}", node.name)),
+        ActiveError::Policy(_) => Refused::internal(&error),
+        ActiveError::Registry(_) => Refused::unavailable(&error),
+    })
+}
+
+/// Appraises. Whatever the registry says against the node is reported with what its Evidence says.
+async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &Active) -> Result<Affirmed, Refused> {
+    let appraised = appraise(verified, &active.policy, clock::now());
+    let standing: Vec<Finding> = [latched(node), pending(node)].into_iter().flatten().collect();
+    let findings = match appraised {
+        Ok(affirmed) if standing.is_empty() => {
+            verifier.seen.note(&node.name, "affirming");
+            return Ok(affirmed);
+        }
+        Ok(_) => vec![],
+        Err(findings) => findings,
+    };
+    verifier.seen.note(&node.name, "refused");
+    let drift: Vec<&Finding> = findings.iter().filter(|finding| finding.who == node.name).collect();
+    // A TPM that nobody approved yet says nothing about the node.
+    let mut held = !standing.is_empty();
+    if !held && !drift.is_empty() {
+        held = hold(verifier, node, &drift).await?;
+    }
+    let all = standing.into_iter().chain(findings).collect();
+    Err(if held {
+        Refused::latched(&node.name, all)
+    } else {
+        Refused::findings(&node.name, all)
+    })
+}
+
+/// Latches, and has the vault told. True also when another replica was faster.
+async fn hold(verifier: &Verifier, node: &Node, drift: &[&Finding]) -> Result<bool, Refused> {
+    let what: Vec<&str> = drift.iter().map(|finding| finding.what.as_str()).collect();
+    let mut reason = what.join("; ");
+    if reason.len() > REASON {
+        let end = (0..=REASON).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+        reason.truncate(end);
+        reason.push('…');
+    }
+    let newly = verifier
+        .registry
+        .latch(&node.name, &reason, &verifier.act(SELF))
+        .await?;
+    verifier.recent.forget(&node.name);
+    if newly {
+        tracing::error!(
+            "{} drifted and is refused until rempart-verifier node clear {}: {reason}",
+            node.name,
+            node.name
+        );
+        if let Some(revoker) = &verifier.revoker {
+            revoker.wake();
+        }
+    }
+    Ok(true)
+}
+
+fn latched(node: &Node) -> Option<Finding> {
+    let Latch { reason, since } = node.latch.as_ref()?;
+    let what = format!(
+        "the node drifted at {} and stays refused: {reason}",
+        clock::show(*since)
+    );
+    let remedy = format!("find out why, then rempart-verifier node clear {}", node.name);
+    Some(Finding::new("drift-latched", &node.name, what, remedy))
+}
+
+fn pending(node: &Node) -> Option<Finding> {
+    let ek = node.ek.as_ref().filter(|ek| ek.identity == PENDING)?;
+    let what = "the node's TPM was the first under this name and nobody approved it yet";
+    let remedy = format!(
+        "compare the EK's fingerprint with the machine's, then rempart-verifier node approve {} --ek {}",
+        node.name, ek.fingerprint
+    );
+    Some(Finding::new("enrolment-pending", &node.name, what, remedy).found(ek.fingerprint.to_string()))
+}
+
+/// Signs the result.
+fn result(
+    verifier: &Verifier,
+    node: &Node,
+    verified: &Verified,
+    affirmed: &Affirmed,
+    active: &Active,
+) -> Result<String, Refused> {
     let issue = Issue {
         issuer: &verifier.config.id,
         audience: &[api::AUDIENCE_OPENBAO, api::AUDIENCE_VERIFIER],
-        now,
+        now: clock::now(),
         jti: *random().map_err(|e| Refused::internal(&e))?,
         build: concat!("rempart-verifier ", env!("CARGO_PKG_VERSION")),
         roles: &node.roles,
+        identity: node.ek.as_ref().map_or("", |ek| ek.identity.as_str()),
         policy_digest: active.digest,
+        policy_counter: active.policy.counter,
     };
-    let signing = &verifier.keys.signing;
-    let jwt = Ear::new(verified, &affirmed, &issue)
-        .sign(signing.pkcs8(), signing.kid())
+    let signer = verifier.keys.signing.jwt();
+    let jwt = signer
+        .sign(&Ear::new(verified, affirmed, &issue))
         .map_err(|e| Refused::internal(&e))?;
     tracing::info!(
         "{} affirmed: image \"{}\" of policy \"{}\" (counter {})",
@@ -114,4 +211,13 @@ fn result(verifier: &Verifier, node: &Node, verified: &Verified, now: u64) -> Re
         active.policy.counter
     );
     Ok(jwt)
+}
+
+/// For the TLS key that this Evidence certified, where it did.
+fn client_certificate(verifier: &Verifier, node: &Node, verified: &Verified) -> Result<Option<String>, Refused> {
+    let Some(tls) = &verified.tls_key else {
+        return Ok(None);
+    };
+    let certificate = verifier.keys.clients.certify_client(&node.name, &node.roles, &tls.key);
+    certificate.map(Some).map_err(|e| Refused::internal(&e))
 }

@@ -1,38 +1,51 @@
 //! Connections: how many, how long, and which keying material each has. A client that is slow or silent loses its place.
 
-use std::net::SocketAddr;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rempart_attest::{Fixed, api};
+use rempart_attest::{Fixed, api, limits};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::Verifier;
+use super::admission::Source;
+use super::refusal::Refused;
 use crate::config::Config;
 use crate::error::Error;
 use crate::file;
 
-/// Connections at once: at about 100 KiB each they stay below 100 MiB.
-const CONNECTIONS: usize = 1024;
 /// For the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For one request's headers, and for silence between requests: a quote on a slow TPM lies between challenge and Evidence.
 const HEADERS: Duration = Duration::from_secs(30);
 /// For one request with its body and answer.
 const REQUEST: Duration = Duration::from_secs(30);
-/// For a whole connection: an attestation with enrolment takes a minute on a slow TPM.
+/// For a question that is held, which ends by itself before.
+const HELD: Duration = Duration::from_secs(limits::WATCH_HOLD + 10);
+/// For a whole connection: an attestation with enrolment takes a minute on a slow TPM, a held question four.
 const CONNECTION: Duration = Duration::from_secs(300);
+/// How long, and how much, an ended connection may still send before it is cut off.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+/// Bytes that are read ahead of the parser: heads of requests; bodies are taken as they come.
+const READ_AHEAD: usize = 32 * 1024;
+/// Header lines of one request; ours have a handful.
+const HEADER_LINES: usize = 32;
 /// After an accept error (no descriptors left), so that the loop does not spin.
 const RECOVERY: Duration = Duration::from_millis(100);
 
@@ -64,12 +77,14 @@ pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, Error> {
 }
 
 /// Accepts until the process is told to stop, then lets open requests end.
-pub async fn serve(address: SocketAddr, tls: Arc<ServerConfig>, routes: Router) -> Result<(), Error> {
+pub async fn serve(tls: Arc<ServerConfig>, verifier: Arc<Verifier>, routes: Router) -> Result<(), Error> {
+    let address = verifier.config.listen;
+    let connections = verifier.config.limits.connections;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })?;
     let acceptor = TlsAcceptor::from(tls);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(usize::try_from(connections).unwrap_or(usize::MAX >> 3)));
     let mut stop = std::pin::pin!(stopped());
     tracing::info!("listening on {}", listener.local_addr().unwrap_or(address));
     loop {
@@ -89,25 +104,31 @@ pub async fn serve(address: SocketAddr, tls: Arc<ServerConfig>, routes: Router) 
                 }
             },
         };
-        let (acceptor, routes) = (acceptor.clone(), routes.clone());
+        let source = Source::from(peer.ip());
+        let Some(mine) = verifier.admission.connection(source) else {
+            tracing::debug!("{} comes too often or has too many connections", peer.ip());
+            continue;
+        };
+        let (acceptor, routes, verifier) = (acceptor.clone(), routes.clone(), verifier.clone());
         tokio::spawn(async move {
-            if let Ok(Err(e)) = timeout(CONNECTION, talk(stream, acceptor, routes)).await {
+            if let Ok(Err(e)) = timeout(CONNECTION, talk(stream, source, acceptor, routes, verifier)).await {
                 tracing::debug!("connection from {peer}: {e}");
             }
-            drop(place);
+            drop((mine, place));
         });
     }
     tracing::info!("stopping");
-    let all = u32::try_from(CONNECTIONS).expect("a thousand fits");
     // Nobody waits for silent clients longer than for a request.
-    let _ended = timeout(REQUEST, places.acquire_many(all)).await;
+    let _ended = timeout(REQUEST, places.acquire_many(connections)).await;
     Ok(())
 }
 
 async fn talk(
     stream: TcpStream,
+    source: Source,
     acceptor: TlsAcceptor,
     routes: Router,
+    verifier: Arc<Verifier>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let exporter = stream
@@ -115,23 +136,59 @@ async fn talk(
         .1
         .export_keying_material([0; api::EXPORTER_LEN], api::EXPORTER_LABEL, None)?;
     let exporter = Exporter(Fixed(exporter));
-    let service = hyper::service::service_fn(move |request| answer(request, exporter, routes.clone()));
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(exporter);
+        request.extensions_mut().insert(source);
+        answer(request, source, routes.clone(), verifier.clone())
+    });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(READ_AHEAD)
+        .max_headers(HEADER_LINES)
         .serve_connection(TokioIo::new(stream), service)
-        .await?;
+        .without_shutdown()
+        .await
+        .map(|parts| linger(parts.io.into_inner()))?
+        .await;
     Ok(())
 }
 
+/// Ends a connection so that its last answer arrives: to close while the client is still sending would make its kernel throw that
+/// answer away. What still comes is counted and dropped.
+async fn linger(mut stream: TlsStream<TcpStream>) {
+    let rest = async {
+        stream.shutdown().await?;
+        let mut left = LINGER_BYTES;
+        let mut sink = [0; 4096];
+        let (tcp, _) = stream.get_mut();
+        loop {
+            match tcp.read(&mut sink).await? {
+                0 => return std::io::Result::Ok(()),
+                read => left = left.checked_sub(read).ok_or(std::io::ErrorKind::FileTooLarge)?,
+            }
+        }
+    };
+    let _ended = timeout(LINGER, rest).await;
+}
+
 async fn answer(
-    mut request: Request<Incoming>,
-    exporter: Exporter,
+    request: Request<Incoming>,
+    source: Source,
     routes: Router,
-) -> Result<Response<Body>, hyper::Error> {
-    request.extensions_mut().insert(exporter);
-    let answered = timeout(REQUEST, routes.oneshot(request.map(Body::new))).await;
-    Ok(answered.map_or_else(|_| super::refusal::too_slow(), |Ok(response)| response))
+    verifier: Arc<Verifier>,
+) -> Result<Response<Body>, Infallible> {
+    if let Err(refused) = verifier.admission.request(source) {
+        // Its body is not read, so nothing can follow it.
+        return Ok(refused.closing().into_response());
+    }
+    let patience = if request.uri().path() == api::WATCH {
+        HELD
+    } else {
+        REQUEST
+    };
+    let answered = timeout(patience, routes.oneshot(request.map(Body::new))).await;
+    Ok(answered.map_or_else(|_| Refused::too_slow().into_response(), |Ok(response)| response))
 }
 
 async fn stopped() {

@@ -1,7 +1,10 @@
 //! Refusals: JSON to the node, one clear line to the operator's log. Nothing that the Verifier keeps secret goes into either.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rempart_attest::Finding;
 use rempart_attest::api::Refusal;
@@ -14,6 +17,9 @@ use crate::registry::RegistryError;
 pub struct Refused {
     status: StatusCode,
     refusal: Refusal,
+    retry_after: Option<u64>,
+    /// The rest of the request is not wanted.
+    close: bool,
 }
 
 impl Refused {
@@ -34,6 +40,75 @@ impl Refused {
             StatusCode::INTERNAL_SERVER_ERROR,
             "the Verifier has an internal error; its log says which",
         )
+    }
+
+    /// The registry is away: nobody is refused for that, and nobody is affirmed either.
+    pub fn unavailable(why: &dyn std::fmt::Display) -> Self {
+        tracing::error!("{why}");
+        Self {
+            retry_after: Some(5),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the Verifier's registry is away; its log says why",
+            )
+        }
+    }
+
+    /// More than this source or node may ask for.
+    pub fn too_many(why: &str, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait.as_secs() + 1),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, why)
+        }
+    }
+
+    /// More than all together may ask for.
+    pub fn busy() -> Self {
+        Self {
+            retry_after: Some(1),
+            close: true,
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the Verifier is busy: ask again in a moment",
+            )
+        }
+    }
+
+    /// A body over its maximum; the connection ends, because nobody reads the rest.
+    pub fn too_large(max: usize) -> Self {
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request is larger than {max} bytes"),
+            )
+        }
+    }
+
+    /// A sender that dawdles.
+    pub fn too_slow() -> Self {
+        Self {
+            close: true,
+            ..Self::new(StatusCode::REQUEST_TIMEOUT, "the request took too long")
+        }
+    }
+
+    /// The node stays refused until an operator clears it.
+    pub fn latched(node: &str, findings: Vec<Finding>) -> Self {
+        let mut refused = Self::findings(node, findings);
+        refused.refusal.latched = true;
+        refused
+    }
+
+    /// Whoever sent it is not read any further.
+    pub fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    /// The HTTP status.
+    #[cfg(test)]
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
     }
 
     /// Failed checks.
@@ -70,6 +145,8 @@ impl Refused {
                 findings: vec![],
                 latched: false,
             },
+            retry_after: None,
+            close: false,
         }
     }
 }
@@ -77,7 +154,7 @@ impl Refused {
 impl From<RegistryError> for Refused {
     fn from(error: RegistryError) -> Self {
         match error {
-            RegistryError::Database(_) | RegistryError::Damaged(_) => Self::internal(&error),
+            RegistryError::Database(_) | RegistryError::Damaged(_) => Self::unavailable(&error),
             _ => Self::forbidden(error.to_string()),
         }
     }
@@ -95,10 +172,24 @@ impl From<EnrolError> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        if !self.status.is_server_error() {
-            tracing::warn!("{}", self.refusal.error);
+        // Whoever asks too much or too slowly must not fill the log too.
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
+                tracing::debug!("{}", self.refusal.error);
+            }
+            status if status.is_server_error() => {}
+            _ => tracing::warn!("{}", self.refusal.error),
         }
-        (self.status, Json(self.refusal)).into_response()
+        let mut response = (self.status, Json(self.refusal)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        if self.close {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 
@@ -111,9 +202,4 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
 /// Any other path.
 pub async fn not_found() -> Response {
     Refused::new(StatusCode::NOT_FOUND, "there is no such resource on this Verifier").into_response()
-}
-
-/// A request that took too long.
-pub fn too_slow() -> Response {
-    Refused::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response()
 }

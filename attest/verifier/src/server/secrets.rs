@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use rempart_attest::api::{self, SecretsRequest, SecretsResponse};
 use rempart_attest::ear::Ear;
@@ -13,12 +12,16 @@ use rempart_attest::limits;
 use rempart_attest::secrets::SecretBundle;
 
 use super::Verifier;
+use super::body::Received;
 use super::refusal::{Refused, parse};
 use crate::clock;
 
 /// A result in, sealed secrets out; all of them or none.
-pub async fn release(State(verifier): State<Arc<Verifier>>, body: Bytes) -> Result<Json<SecretsResponse>, Refused> {
-    let request: SecretsRequest = parse(&body)?;
+pub async fn release(
+    State(verifier): State<Arc<Verifier>>,
+    body: Received<{ limits::JSON_BODY }>,
+) -> Result<Json<SecretsResponse>, Refused> {
+    let request: SecretsRequest = parse(&body.bytes)?;
     let ear = Ear::verify(
         &request.ear,
         verifier.keys.signing.point(),
@@ -27,7 +30,7 @@ pub async fn release(State(verifier): State<Arc<Verifier>>, body: Bytes) -> Resu
         clock::now(),
     )
     .map_err(|e| Refused::forbidden(format!("no secrets: {e}")))?;
-    let bundle = collect(&verifier, &ear, &request)?;
+    let bundle = collect(&verifier, &ear, &request).await?;
     let key = ear.confirmed_key().map_err(|e| Refused::forbidden(e.to_string()))?;
     let sealed =
         hpke::seal(Purpose::Secrets, &key, ear.jti.as_bytes(), &bundle.to_cbor()).map_err(|e| Refused::internal(&e))?;
@@ -41,7 +44,7 @@ pub async fn release(State(verifier): State<Arc<Verifier>>, body: Bytes) -> Resu
     Ok(Json(sealed.into()))
 }
 
-fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Result<SecretBundle, Refused> {
+async fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Result<SecretBundle, Refused> {
     let role = crate::name::role(&request.role).map_err(|e| Refused::bad_request(e.to_string()))?;
     if request.names.len() > limits::SECRET_NAMES {
         return Err(Refused::bad_request(format!(
@@ -49,8 +52,14 @@ fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Result<S
             limits::SECRET_NAMES
         )));
     }
-    let registered = verifier.registry.node(&ear.sub)?;
-    // The registry is asked too: a role that was taken away counts at once, not only with the next result.
+    // The registry itself is asked too: a role that was taken away, or a latch, counts at once, not only with the next result.
+    let registered = verifier.registry.node(&ear.sub).await?;
+    if registered.as_ref().is_some_and(|node| node.latch.is_some()) {
+        let node = &ear.sub;
+        return Err(Refused::forbidden(format!(
+            "no secrets: node {node} drifted: rempart-verifier node clear {node}"
+        )));
+    }
     let has_role = ear.roles.iter().any(|r| r == role) && registered.is_some_and(|n| n.roles.iter().any(|r| r == role));
     if !has_role {
         let node = &ear.sub;
@@ -66,7 +75,7 @@ fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Result<S
                 "no secrets: there is no \"{name}\" for role {role}: rempart-verifier secret set {name} --role {role}"
             ))
         };
-        let sealed = verifier.registry.secret(name, role)?.ok_or_else(missing)?;
+        let sealed = verifier.registry.secret(name, role).await?.ok_or_else(missing)?;
         let value = verifier
             .store
             .open(name, role, &sealed)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rempart_attest::Fixed;
 use rempart_attest::api::{EXPORTER_LABEL, EXPORTER_LEN, Refusal};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::Serialize;
@@ -14,6 +15,8 @@ use serde::de::DeserializeOwned;
 pub struct Client {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
     pub exporter: Fixed<32>,
+    /// Name of the key exchange group.
+    pub group: String,
 }
 
 impl Client {
@@ -22,10 +25,25 @@ impl Client {
         root: &CertificateDer<'static>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Result<Self, String> {
+        Self::connect_by(port, root, versions, rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    /// As a client that knows only the classical key exchange.
+    pub fn connect_without_hybrid(port: u16, root: &CertificateDer<'static>) -> Self {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+        Self::connect_by(port, root, &[&rustls::version::TLS13], provider).expect("connects")
+    }
+
+    fn connect_by(
+        port: u16,
+        root: &CertificateDer<'static>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         roots.add(root.clone()).expect("root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .expect("versions")
             .with_root_certificates(roots)
@@ -39,7 +57,9 @@ impl Client {
         let exporter = tls
             .export_keying_material([0; EXPORTER_LEN], EXPORTER_LABEL, None)
             .expect("exporter");
+        let group = tls.negotiated_key_exchange_group().expect("group").name();
         Ok(Self {
+            group: format!("{group:?}"),
             stream: BufReader::new(StreamOwned::new(tls, tcp)),
             exporter: Fixed(exporter),
         })
@@ -59,34 +79,47 @@ impl Client {
     }
 
     pub fn raw(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
+        let length = body.len();
+        self.begin(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
+        ));
+        self.more(body);
+        self.answer().expect("an answer")
+    }
+
+    /// Sends a head, or a part of one.
+    pub fn begin(&mut self, head: &str) {
         let stream = self.stream.get_mut();
-        stream.write_all(head.as_bytes()).expect("sent");
-        // A server that refuses a large body may close early; its answer is still read.
-        let _sent = stream.write_all(body).and_then(|()| stream.flush());
+        stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.flush())
+            .expect("sent");
+    }
+
+    /// Sends a part of a body. A server that refuses it may close early; its answer is still read.
+    pub fn more(&mut self, body: &[u8]) -> bool {
+        let stream = self.stream.get_mut();
+        stream.write_all(body).and_then(|()| stream.flush()).is_ok()
+    }
+
+    /// Reads a whole answer; none when the connection ends before one.
+    pub fn answer(&mut self) -> Option<(u16, Vec<u8>)> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("status line");
-        let status = line
-            .split(' ')
-            .nth(1)
-            .and_then(|s| s.parse().ok())
-            .unwrap_or_else(|| panic!("no status: {line:?}"));
+        self.stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let status = line.split(' ').nth(1)?.parse().ok()?;
         let mut length = 0;
         loop {
             line.clear();
-            self.stream.read_line(&mut line).expect("header");
+            self.stream.read_line(&mut line).ok()?;
             if line.trim().is_empty() {
                 break;
             }
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().expect("length");
+                length = value.trim().parse().ok()?;
             }
         }
         let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).expect("body");
-        (status, answer)
+        self.stream.read_exact(&mut answer).ok()?;
+        Some((status, answer))
     }
 }

@@ -1,9 +1,11 @@
 //! What the tests run against: the real rempart-verifier binary, a software TPM with a manufacturer's chain driven by tpm2-tools,
 //! and an HTTPS client that stays on one connection.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 pub mod client;
+pub mod node;
 pub mod tpm;
-pub mod vault;
 pub mod verifier;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rempart_attest::policy::{Image, Policy};
 use rempart_attest::{Bank, Digest, Pcrs};
@@ -17,18 +18,45 @@ pub const ID: &str = "https://verifier.test:8443";
 const BIN: &str = env!("CARGO_BIN_EXE_rempart-verifier");
 
 pub struct Verifier {
-    dir: TempDir,
+    dir: Arc<TempDir>,
+    configuration: &'static str,
     root: CertificateDer<'static>,
-    running: Option<(Child, u16)>,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    port: u16,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// What is not as in every test.
+#[derive(Default)]
+pub struct Setup<'a> {
+    /// The TPMs' manufacturers; none: first use.
+    pub ek_roots: &'a [PathBuf],
+    /// Identifier; empty: [`ID`].
+    pub id: String,
+    /// Port; 0: any.
+    pub port: u16,
+    /// More lines of the configuration, tables among them.
+    pub more: String,
 }
 
 impl Verifier {
     pub fn new(ek_roots: &[PathBuf]) -> Self {
+        Self::with(&Setup {
+            ek_roots,
+            ..Setup::default()
+        })
+    }
+
+    pub fn with(setup: &Setup<'_>) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let tls = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("certificate");
         fs::write(dir.path().join("tls.pem"), tls.cert.pem()).expect("file");
         fs::write(dir.path().join("tls.key"), tls.signing_key.serialize_pem()).expect("file");
-        for key in ["owner", "stranger"] {
+        for key in ["owner", "second", "stranger"] {
             run(
                 "ssh-keygen",
                 &["-q", "-t", "ed25519", "-N", "", "-C", key, "-f", key],
@@ -36,49 +64,79 @@ impl Verifier {
                 dir.path(),
             );
         }
-        let public = fs::read_to_string(dir.path().join("owner.pub")).expect("key");
-        fs::write(
-            dir.path().join("signers"),
-            format!("owner@example namespaces=\"rempart-policy\" {public}"),
-        )
-        .expect("file");
-        let mut args = vec![
-            "init",
-            "--dir",
-            "state",
-            "--id",
-            ID,
-            "--listen",
-            "127.0.0.1:0",
-            "--tls-certificate",
-            "tls.pem",
-            "--tls-key",
-            "tls.key",
-            "--allowed-signers",
-            "signers",
-        ];
-        for root in ek_roots {
+        let signer = |key: &str| {
+            let public = fs::read_to_string(dir.path().join(format!("{key}.pub"))).expect("key");
+            format!("{key}@example namespaces=\"rempart-policy\" {public}")
+        };
+        fs::write(dir.path().join("signers"), signer("owner") + &signer("second")).expect("file");
+        let (id, listen) = (
+            if setup.id.is_empty() { ID } else { &setup.id },
+            format!("127.0.0.1:{}", setup.port),
+        );
+        let mut args = vec!["init", "--dir", "state", "--id", id, "--listen", &listen];
+        args.extend(["--tls-certificate", "tls.pem", "--tls-key", "tls.key"]);
+        args.extend(["--allowed-signers", "signers"]);
+        for root in setup.ek_roots {
             args.extend(["--ek-root", root.to_str().expect("path")]);
         }
         run(BIN, &args, &[], dir.path());
-        Self {
+        let made = Self {
             root: tls.cert.der().clone(),
-            dir,
+            dir: Arc::new(dir),
+            configuration: "state/verifier.toml",
+            running: None,
+        };
+        // The lines come first: a key after a table would be the table's.
+        let file = made.path("state/verifier.toml");
+        let text = fs::read_to_string(&file).expect("configuration") + &setup.more;
+        fs::write(file, text).expect("written");
+        made
+    }
+
+    /// A second replica: the same keys and configuration, a port of its own.
+    pub fn replica(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            configuration: self.configuration,
+            root: self.root.clone(),
             running: None,
         }
     }
 
+    pub fn stop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let _gone = running.child.kill();
+            let _waited = running.child.wait();
+        }
+    }
+
+    /// Peak of the memory that the process ever had, KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let pid = self.running.as_ref().expect("started").child.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("peak");
+        line.trim().trim_end_matches(" kB").parse().expect("number")
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.running.as_ref().expect("started").log.lock().expect("log").clone()
+    }
+
     pub fn start(&mut self) {
         let mut child = Command::new(BIN)
-            .args(["--config", "state/verifier.toml", "serve"])
+            .args(["--config", self.configuration, "serve"])
             .current_dir(self.dir.path())
             .stderr(Stdio::piped())
             .spawn()
             .expect("verifier");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
         let port = loop {
             let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).expect("log"), 0, "the verifier ended");
+            assert_ne!(lines.read_line(&mut line).expect("log"), 0, "the verifier ended");
             if let Some(port) = line
                 .trim()
                 .rsplit_once("listening on 127.0.0.1:")
@@ -87,12 +145,23 @@ impl Verifier {
                 break port;
             }
         };
-        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|l| println!("{l}")));
-        self.running = Some((child, port));
+        let log = Arc::new(Mutex::new(vec![]));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                println!("{line}");
+                kept.lock().expect("log").push(line);
+            }
+        });
+        self.running = Some(Running { child, port, log });
     }
 
     pub fn port(&self) -> u16 {
-        self.running.as_ref().expect("started").1
+        self.running.as_ref().expect("started").port
+    }
+
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
     }
 
     pub fn connect(&self) -> Client {
@@ -105,7 +174,7 @@ impl Verifier {
 
     pub fn command(&self, args: &[&str], stdin: &[u8]) -> Output {
         let mut child = Command::new(BIN)
-            .args(["--config", "state/verifier.toml"])
+            .args(["--config", self.configuration])
             .args(args)
             .current_dir(self.dir.path())
             .stdin(Stdio::piped())
@@ -128,6 +197,12 @@ impl Verifier {
         String::from_utf8(output.stdout).expect("text")
     }
 
+    /// A command that changes what the running server knows, and the moment that this takes.
+    pub fn change(&self, args: &[&str]) {
+        self.run(args, b"");
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+
     /// Writes and signs a policy; gives its file name.
     pub fn sign(&self, policy: &Policy, key: &str, namespace: &str) -> String {
         let name = format!("{}-{}.toml", policy.counter, key);
@@ -142,6 +217,17 @@ impl Verifier {
         name
     }
 
+    /// Signs a file that is there; gives the signature.
+    pub fn sign_again(&self, name: &str, key: &str, namespace: &str) -> String {
+        run(
+            "ssh-keygen",
+            &["-q", "-Y", "sign", "-f", key, "-n", namespace, name],
+            &[],
+            self.dir.path(),
+        );
+        fs::read_to_string(self.path(&format!("{name}.sig"))).expect("signature")
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         Path::new(self.dir.path()).join(name)
     }
@@ -149,10 +235,7 @@ impl Verifier {
 
 impl Drop for Verifier {
     fn drop(&mut self) {
-        if let Some((child, _)) = &mut self.running {
-            let _gone = child.kill();
-            let _waited = child.wait();
-        }
+        self.stop();
     }
 }
 

@@ -1,15 +1,27 @@
 //! Configuration in TOML: read, judged and resolved before the port is taken. Unknown keys are errors.
 
+mod limits;
+mod registry;
+mod vault;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use rempart_attest::certificate;
 use rempart_attest::ek::EkRoots;
 use rempart_attest::policy::signature::AllowedSigners;
-use rempart_attest::{certificate, limits};
 use serde::Deserialize;
+
+pub use limits::Limits;
+pub use registry::RegistryKind;
+pub use vault::{Login, VaultSettings};
 
 use crate::error::Error;
 use crate::file;
+use registry::Problem;
+
+/// Policy signatures demanded at most, count: more keys than an owner has hands.
+pub const SIGNATURES: usize = 16;
 
 /// The file.
 #[derive(Deserialize)]
@@ -25,6 +37,25 @@ struct Fragment {
     ek: EkRule,
     allowed_signers: PathBuf,
     store_key_file: Option<PathBuf>,
+    registry: Option<registry::Fragment>,
+    #[serde(default)]
+    limits: Limits,
+    vault: Option<vault::Fragment>,
+    #[serde(default)]
+    policy: PolicyFragment,
+}
+
+/// `[policy]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PolicyFragment {
+    signatures_required: usize,
+}
+
+impl Default for PolicyFragment {
+    fn default() -> Self {
+        Self { signatures_required: 1 }
+    }
 }
 
 /// What a TPM must show to enrol.
@@ -34,7 +65,9 @@ pub enum EkRule {
     /// A certificate by one of the `ek_roots`.
     #[default]
     Certified,
-    /// Nothing: the first EK under a name is believed. For TPMs without certificates.
+    /// The operator's word: the first EK under a name waits for `node approve`. For TPMs without certificates.
+    Approve,
+    /// Nothing: the first EK under a name is believed.
     FirstUse,
 }
 
@@ -58,6 +91,14 @@ pub struct Config {
     pub allowed_signers: PathBuf,
     /// The key that the secrets are encrypted under.
     pub store_key_file: PathBuf,
+    /// Where the registry is.
+    pub registry: RegistryKind,
+    /// What may be asked for.
+    pub limits: Limits,
+    /// Where logins of drifted nodes are stopped.
+    pub vault: Option<VaultSettings>,
+    /// How many different signers a policy needs.
+    pub signatures_required: usize,
 }
 
 impl Config {
@@ -73,10 +114,29 @@ impl Config {
         judge_id(&fragment.id).map_err(|why| fail(why.into()))?;
         let ek_roots = ek_roots(fragment.ek_roots.iter().map(|p| base.join(p)))?;
         if fragment.ek == EkRule::Certified && ek_roots.is_empty() {
-            return Err(fail("ek_roots names no certificate, so no TPM could enrol: name your TPMs' manufacturers, or set ek = \"first-use\"".into()));
+            return Err(fail("ek_roots names no certificate, so no TPM could enrol: name your TPMs' manufacturers, or set ek = \"approve\"".into()));
         }
         let state_dir = base.join(fragment.state_dir);
+        let explain = |problem| match problem {
+            Problem::Words(why) => fail(why.into()),
+            Problem::File(error) => error,
+        };
+        let registry = registry::judge(fragment.registry, base, &state_dir).map_err(explain)?;
+        let vault = fragment
+            .vault
+            .map(|vault| vault::judge(vault, base))
+            .transpose()
+            .map_err(explain)?;
+        fragment.limits.judge().map_err(|why| fail(why.into()))?;
+        let signatures_required = fragment.policy.signatures_required;
+        if !(1..=SIGNATURES).contains(&signatures_required) {
+            return Err(fail(format!("policy.signatures_required is not 1 to {SIGNATURES}")));
+        }
         let config = Self {
+            registry,
+            limits: fragment.limits,
+            vault,
+            signatures_required,
             listen,
             id: fragment.id,
             tls_certificate: base.join(fragment.tls_certificate),
@@ -109,7 +169,7 @@ pub fn judge_id(id: &str) -> Result<(), &'static str> {
     let plain = !host.is_empty()
         && !host.ends_with('/')
         && host.chars().all(|c| c.is_ascii_graphic() && !"\"\\?#@".contains(c));
-    if plain && id.len() <= limits::VERIFIER_ID {
+    if plain && id.len() <= rempart_attest::limits::VERIFIER_ID {
         Ok(())
     } else {
         Err("id must be an https URL without a final slash, query or user")
