@@ -181,21 +181,20 @@ impl Site {
     /// A policy predicted from the image, with more arguments; its path and its counter.
     pub fn image_policy(&mut self, more: &[&str]) -> anyhow::Result<(PathBuf, u64)> {
         let counter = self.counter;
-        let text = run(Command::new(program("rempart")?)
-            .args([
-                "policy",
-                "predict",
-                "--name",
-                "trixie-demo",
-                "--counter",
-                &counter.to_string(),
-            ])
-            .args(more)
-            .arg(self.image.uki()))?;
+        let text = self.predict(&self.image, more)?;
         let path = self.folder.path().join(format!("policy-{counter}.toml"));
         fs::write(&path, text + "\n")?;
         self.sign(&path)?;
         Ok((path, counter))
+    }
+
+    /// What `rempart policy predict` says about an image; its refusal is an error.
+    pub fn predict(&self, image: &Image, more: &[&str]) -> anyhow::Result<String> {
+        run(Command::new(program("rempart")?)
+            .args(["policy", "predict", "--name", "trixie-demo", "--counter"])
+            .arg(self.counter.to_string())
+            .args(more)
+            .arg(image.uki()))
     }
 
     /// The same policy under another counter, signed.
@@ -251,6 +250,30 @@ impl Site {
     pub fn install_image_policy(&mut self) -> anyhow::Result<()> {
         self.counter += 1;
         let (path, _) = self.image_policy(&[])?;
+        let (seen, line) = self.install_policy(&path)?;
+        anyhow::ensure!(seen == Outcome::Works, "the policy was not installed: {line}");
+        Ok(())
+    }
+
+    /// Installs the policy of the image with another value for one register, as an operator does who learnt it from a trusted boot.
+    pub fn install_policy_with(&mut self, pcr: u8, value: &str) -> anyhow::Result<()> {
+        self.counter += 1;
+        let (path, _) = self.image_policy(&[])?;
+        let text = fs::read_to_string(&path)?;
+        let mut lines: Vec<String> = Vec::new();
+        let mut inside = false;
+        for line in text.lines() {
+            inside |= line.starts_with(&format!("pcr{pcr} = ["));
+            if !inside {
+                lines.push(line.to_owned());
+            }
+            inside &= !line.contains(']');
+            if line.starts_with("[[image]]") {
+                lines.push(format!("pcr{pcr} = [\"{value}\"]"));
+            }
+        }
+        fs::write(&path, lines.join("\n") + "\n")?;
+        self.sign(&path)?;
         let (seen, line) = self.install_policy(&path)?;
         anyhow::ensure!(seen == Outcome::Works, "the policy was not installed: {line}");
         Ok(())
