@@ -148,7 +148,7 @@ pub fn everything(stage: &Stage) -> anyhow::Result<Boot> {
         "type=1,manufacturer=Amazon EC2,product=host,serial=ds=nocloud;s=http://10.0.2.100/",
     ])
     .give(&["-smbios", "type=3,manufacturer=host"])
-    .give(&["-chardev", "null,id=console", "-device", "virtconsole,chardev=console"])
+    .give(&["-chardev", "null,id=host", "-device", "virtconsole,chardev=host"])
     .give(&["-device", "pvpanic", "-device", "vmgenid,guid=auto"]))
 }
 
