@@ -38,7 +38,7 @@ struct Options {
     /// The group's long ones as well.
     #[arg(long)]
     all: bool,
-    /// Only the promises whose name contains this; the group's first is always played.
+    /// Only the promises whose name contains one of these words, joined by commas; the group's first is always played.
     #[arg(long)]
     only: Option<String>,
     /// Use the Verifier's own store although OpenBao could be had.
@@ -74,7 +74,12 @@ fn play(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         Group::Vm => promise::VM,
         Group::Attest => promise::ATTEST,
     };
-    let wanted = |name: &str| options.only.as_deref().is_none_or(|only| name.contains(only));
+    let wanted = |name: &str| {
+        options
+            .only
+            .as_deref()
+            .is_none_or(|only| only.split(',').any(|word| name.contains(word)))
+    };
     let long = if options.all { group.long } else { &[] };
     report.heading("On one node, after a measured boot");
     let boot = (group.boot)(&stage)?;

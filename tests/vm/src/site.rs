@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::Read as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -109,6 +110,7 @@ impl Site {
             match OpenBao::start(&pki) {
                 Ok(bao) => {
                     site.fill(&bao)?;
+                    site.let_the_verifier_revoke(&bao, &pki)?;
                     site.bao = Some(bao);
                 }
                 Err(error) => report.step(&format!(
@@ -146,6 +148,37 @@ impl Site {
             bao.role(&role, &[path])?;
         }
         Ok(())
+    }
+
+    /// Tells the Verifier where logins of a drifted node are stopped.
+    fn let_the_verifier_revoke(&mut self, bao: &OpenBao, pki: &Pki) -> anyhow::Result<()> {
+        let token = self.folder.path().join("vault-token");
+        fs::write(&token, bao.root_token())?;
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
+        let text = fs::read_to_string(&self.verifier.config)?;
+        let vault = format!(
+            "\n[vault]\nurl = \"https://127.0.0.1:{}\"\nca = {:?}\nauth_mount = \"jwt\"\ntoken_file = {token:?}\n",
+            bao.port(),
+            pki.ca(),
+        );
+        fs::write(&self.verifier.config, text + &vault)?;
+        self.verifier.stop()?;
+        self.verifier.start()
+    }
+
+    /// Whether the vault has disabled the node's entity.
+    pub fn entity_disabled(&mut self) -> anyhow::Result<bool> {
+        let bao = self.bao()?;
+        let list = bao.bao(&["list", "-format=json", "identity/entity/id"], None)?;
+        for id in serde_json::from_str::<Vec<String>>(&list)? {
+            let path = format!("identity/entity/id/{id}");
+            let entity: serde_json::Value = serde_json::from_str(&bao.bao(&["read", "-format=json", &path], None)?)?;
+            let aliases = entity["data"]["aliases"].as_array().cloned().unwrap_or_default();
+            if aliases.iter().any(|alias| alias["name"] == NODE) {
+                return Ok(entity["data"]["disabled"] == true);
+            }
+        }
+        anyhow::bail!("the vault has no entity of {NODE}: it never logged in")
     }
 
     /// The vault; an error without one.
@@ -306,6 +339,12 @@ impl Site {
             .args(["-q", "-Y", "sign", "-n", "rempart-policy", "-f"])
             .arg(self.folder.path().join("owner"))
             .arg(path))?;
+        Ok(())
+    }
+
+    /// An operator's word that a node which drifted may attest again.
+    pub fn clear_node(&self) -> anyhow::Result<()> {
+        self.verifier_command(&["node", "clear", NODE], "")?;
         Ok(())
     }
 

@@ -92,6 +92,8 @@ impl Stage {
     /// Boots a machine that may never take commands.
     pub fn boot_without_waiting(&mut self, boot: Boot) -> anyhow::Result<Node> {
         self.boots += 1;
+        // A boot that was refused before is drift, and latched: each promise starts from a node that may attest.
+        self.site.clear_node()?;
         let scratch = self.site.scratch(&format!("boot-{}", self.boots))?;
         let image = boot.image(&self.image, &scratch)?;
         let own = boot.other_tpm.then(Tpm::manufacture).transpose()?;

@@ -93,6 +93,7 @@ pub fn play_signed(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()>
 
     let value = node.register(7)?;
     stage.site().install_policy_with(7, &value)?;
+    stage.site().clear_node()?;
     node.node().sh("rempart attest; true")?;
     let state = node.node().wait_word("unlocked", ROUND)?;
     let seen = if state.word == "unlocked" {

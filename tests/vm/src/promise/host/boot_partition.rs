@@ -59,7 +59,7 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     // Each has an event of its own; a register can only be extended, so each alone keeps it from its accepted value.
     node.way(report, "host::addon_beside_the_image", 12, "host_addon=1");
     node.way(report, "host::addon_for_all_images", 12, "host_global_addon=1");
-    node.way(report, "host::addon_is_code", 4, "host.addon.efi");
+    node.way(report, "host::addon_is_code", 4, "EV_EFI_BOOT_SERVICES_APPLICATION");
     node.way(report, "host::initrd_in_an_addon", 12, "initrd.addon.efi");
     node.way(report, "host::credential_beside_the_image", 12, "\"Credentials initrd");
     node.way(
