@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::snp::{self, VerifiedVek};
 use super::tdx::{self, VerifiedQuote};
@@ -64,7 +64,7 @@ pub enum Content {
 }
 
 /// What makes a report this exchange's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Freshness {
     /// It holds the binding's digest.
@@ -74,7 +74,7 @@ pub enum Freshness {
 }
 
 /// A verified TEE in a few words, for an Attestation Result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Which environment.
     pub kind: TeeKind,
@@ -83,7 +83,7 @@ pub struct Summary {
     /// What makes it this exchange's.
     pub freshness: Freshness,
     /// Generation of the processor, for SNP.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<snp::Generation>,
     /// Launch measurement or MRTD, hex.
     pub measurement: String,

@@ -220,10 +220,15 @@ mod tests {
 
     #[test]
     fn the_shipped_example_is_a_whole_configuration_and_says_the_defaults() {
-        let example = judge(include_str!("../../../../packaging/common/etc/rempart/rempart.toml.example"));
+        let example = judge(include_str!(
+            "../../../../packaging/common/etc/rempart/rempart.toml.example"
+        ));
         let example = example.expect("what an operator copies");
         let plain = judge(GOOD).expect("a whole configuration");
-        assert_eq!((example.tee, example.degraded, example.interval), (plain.tee, plain.degraded, plain.interval));
+        assert_eq!(
+            (example.tee, example.degraded, example.interval),
+            (plain.tee, plain.degraded, plain.interval)
+        );
         assert_eq!(example.tpm.tcti, plain.tpm.tcti);
         assert!(!example.vault.by_certificate());
     }

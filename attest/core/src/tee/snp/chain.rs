@@ -149,6 +149,19 @@ pub fn verify(certificates: &Certificates<'_>, roots: &Roots, now: u64) -> Resul
     })
 }
 
+/// Verifies a revocation list by itself, so that a keeper of lists never gives a good one away for a bad one.
+pub fn verify_crl(der: &[u8], ark: &[u8], roots: &Roots, now: u64) -> Result<VerifiedCrl, ChainError> {
+    let ark = certificate::from_der(ark).map_err(ChainError::Ark)?;
+    root_is_ours(&ark, roots)?;
+    Ok(crl::verify(Algorithm::Amd, der, &ark, now)?)
+}
+
+/// Of which generation a root is, if it is one of ours.
+pub fn root_generation(ark: &[u8], roots: &Roots) -> Result<Generation, ChainError> {
+    let ark = certificate::from_der(ark).map_err(ChainError::Ark)?;
+    Ok(root_is_ours(&ark, roots)?.0)
+}
+
 fn root_is_ours(ark: &X509Certificate<'_>, roots: &Roots) -> Result<(Generation, Origin), ChainError> {
     match roots.find(ark) {
         Some((Vouches::Snp(generation), origin)) => Ok((generation, origin)),

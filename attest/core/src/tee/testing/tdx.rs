@@ -83,8 +83,8 @@ fn certificate(serial: u64, issuer: (&str, &Key), subject: (&str, &Key), extensi
         serial,
         issuer: issuer.0,
         subject: subject.0,
-        not_before: NOW - 500 * DAY,
-        not_after: NOW + 500 * DAY,
+        not_before: NOW - 4000 * DAY,
+        not_after: NOW + 4000 * DAY,
         spki: subject.1.spki(),
         extensions,
     }

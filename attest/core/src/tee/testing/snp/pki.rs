@@ -88,8 +88,8 @@ impl Pki {
                 serial,
                 issuer: &root_name,
                 subject: &subject,
-                not_before: NOW - 1000 * DAY,
-                not_after: NOW + 1000 * DAY,
+                not_before: NOW - 5000 * DAY,
+                not_after: NOW + 5000 * DAY,
                 spki: key.spki(),
                 extensions: der::authority(lists),
             }
@@ -138,8 +138,8 @@ impl Pki {
             serial: VEK_SERIAL,
             issuer: &issuer,
             subject,
-            not_before: NOW - 500 * DAY,
-            not_after: NOW + 500 * DAY,
+            not_before: NOW - 4000 * DAY,
+            not_after: NOW + 4000 * DAY,
             spki,
             extensions,
         }
