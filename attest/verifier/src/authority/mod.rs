@@ -199,7 +199,7 @@ mod cert_auth;
 mod tests {
     use rempart_attest::ak;
     use rempart_attest::certificate::CertificateError;
-    use x509_parser::prelude::{ParsedExtension, X509Certificate};
+    use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
     use super::*;
 
