@@ -129,7 +129,7 @@ pub struct TrustVector {
     pub instance_identity: i8,
     /// 2: a known and approved configuration.
     pub configuration: i8,
-    /// 3: only approved executables were loaded during boot. 2 would say: and after it.
+    /// 3: only approved executables were loaded during boot. 2: and after it, by IMA's list.
     pub executables: i8,
     /// 2: genuine hardware and firmware, by a TEE's own certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,10 +180,21 @@ pub struct Issue<'a> {
     pub roles: &'a [String],
     /// What vouches for the TPM.
     pub identity: &'a str,
+    /// What the image's reference values judged beside the boot.
+    pub judged: Judged,
     /// SHA-256 of the policy file.
     pub policy_digest: Fixed<32>,
     /// Its counter.
     pub policy_counter: u64,
+}
+
+/// What an image's reference values judge beside the boot. Evidence that nobody compared with anything makes no claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// The TEE's report.
+    pub tee: bool,
+    /// What ran since the boot, by IMA's list.
+    pub ima: bool,
 }
 
 /// Signs JWTs with ES256; the key is read once.
@@ -239,13 +250,7 @@ impl Ear {
             submods: Submods {
                 machine: Machine {
                     status: "affirming".into(),
-                    vector: TrustVector {
-                        instance_identity: 2,
-                        configuration: 2,
-                        executables: 3,
-                        hardware: None,
-                        runtime_opaque: None,
-                    },
+                    vector: TrustVector::of(verified, issue.judged),
                     policy: affirmed.policy.clone(),
                 },
             },
@@ -288,6 +293,21 @@ impl Ear {
     /// The key that the result is confirmed by.
     pub fn confirmed_key(&self) -> Result<Fixed<32>, EarError> {
         self.cnf.jwk.key().ok_or(EarError::Confirmation)
+    }
+}
+
+impl TrustVector {
+    fn of(verified: &Verified, judged: Judged) -> Self {
+        // Hardware under a root of the Verifier's own is a test's: its memory may be as opaque as glass.
+        let genuine = verified.tee.as_ref().is_some_and(|tee| !tee.summary().test_root);
+        let claim = (judged.tee && genuine).then_some(2);
+        Self {
+            instance_identity: 2,
+            configuration: 2,
+            executables: if judged.ima { 2 } else { 3 },
+            hardware: claim,
+            runtime_opaque: claim,
+        }
     }
 }
 

@@ -76,3 +76,7 @@ pub const POLICY_SIGNATURE_FILE: usize = 64 * 1024;
 pub const ALLOWED_SIGNERS: usize = 1024;
 /// Signatures over one image's PCR 11, count: four phases in two banks by a few keys.
 pub const PCR_SIGNATURE_ENTRIES: usize = 64;
+/// CoRIM, bytes: one image is some 500 bytes for each combination of its values.
+pub const CORIM: usize = 1024 * 1024;
+/// Combinations of register values in one image of a CoRIM, count: two phases of one image are two.
+pub const CORIM_RECORDS: usize = 256;

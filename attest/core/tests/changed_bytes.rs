@@ -3,6 +3,8 @@
 
 use rempart_attest::eventlog::{uefi, userspace};
 use rempart_attest::policy::predict::{Options, predict};
+use rempart_attest::policy::release::signatures::PcrSignatures;
+use rempart_attest::policy::{Image, Instant, Policy, corim};
 use rempart_attest::tpm::EkPublic;
 use rempart_attest::{Bank, Evidence, ek::EkRoots};
 
@@ -54,6 +56,22 @@ fn envelope() {
     });
     let evidence: Evidence = serde_json::from_value(json).expect("evidence");
     changed(&evidence.to_cbor(), |bytes| drop(Evidence::from_cbor(bytes)));
+}
+
+#[test]
+fn pcr_signatures() {
+    let json = include_bytes!("../../../tests/fixtures/pcrsig/signatures.json");
+    changed(json, |bytes| drop(PcrSignatures::parse(bytes)));
+}
+
+#[test]
+fn manifest() {
+    let mut image = Image::new("image", Bank::Sha256);
+    for pcr in rempart_attest::pcr::JUDGED {
+        image.accepted_mut(pcr).expect("register").push(Bank::Sha256.zero());
+    }
+    let corim = corim::export(&Policy::of(vec![image])).expect("exported");
+    changed(&corim, |bytes| drop(corim::import(bytes, None, Instant(1_800_000_000))));
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn a_million_events_are_refused() {
     let mut round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
     round.evidence.tpm.uefi_log = Blob(event(5000));
     let refusal = attest(&mut client, &round).expect_err("too many");
-    assert_eq!(checks(&refusal.findings)[0], ("event-log", None), "{refusal:?}");
+    assert_eq!(checks(&refusal.findings)[0], ("uefi-log", None), "{refusal:?}");
 }
 
 #[test]

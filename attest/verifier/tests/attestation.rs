@@ -155,10 +155,7 @@ fn changed_registers_selections_signatures_and_logs_are_refused() {
         found(&mut client, &|e| e.tpm.pcrs[11].1 = Fixed([1; 32]).into()),
         [is("pcr-digest", None)]
     );
-    assert_eq!(
-        found(&mut client, &|e| e.tpm.pcrs.truncate(14)),
-        [is("pcr-digest", None)]
-    );
+    assert_eq!(found(&mut client, &|e| e.tpm.pcrs.truncate(14)), [is("pcr-list", None)]);
     assert_eq!(
         found(&mut client, &|e| *e.tpm.signature.0.last_mut().expect("byte") ^= 1),
         [is("signature", None)]
@@ -173,7 +170,7 @@ fn changed_registers_selections_signatures_and_logs_are_refused() {
     );
     assert_eq!(
         found(&mut client, &|e| e.tpm.uefi_log.0.clear()),
-        [is("event-log", None)]
+        [is("uefi-log", None)]
     );
     assert_eq!(
         found(&mut client, &|e| e.tpm.ak_certificate.clear()),
@@ -186,7 +183,7 @@ fn changed_registers_selections_signatures_and_logs_are_refused() {
         &certificate,
         Some("sha256:0,1,2,3,4,5,6,7"),
     );
-    assert_eq!(checks(&refused(&mut client, &fewer)), [("quote", None)]);
+    assert_eq!(checks(&refused(&mut client, &fewer)), [("quote-selection", None)]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use support::node::{attest, bind, challenge, checks, enrol, evidence, ready, ready_with, refused};
+use support::node::{attest, bind, bind_boot, challenge, checks, enrol, evidence, ready, ready_with, refused};
 use support::tpm::Tpm;
 use support::verifier::{Setup, Verifier, policy};
 
@@ -325,4 +325,45 @@ fn a_node_that_waits_for_another_policy_is_told_when_there_is_one() {
             assert!(late < std::time::Duration::from_secs(3), "{late:?}");
         }
     });
+}
+
+#[test]
+fn a_boot_that_the_tpm_did_not_see_is_drift() {
+    let (verifier, tpm, certificate) = ready();
+    let mut client = verifier.connect();
+    let mut round = |boot: u8| {
+        let given = challenge(&mut client);
+        let boot = rempart_attest::Fixed([boot; 16]);
+        let round = bind_boot(&given, &client.exporter, &tpm, "demo-1", &certificate, None, &boot);
+        attest(&mut client, &round)
+            .map(drop)
+            .map_err(|refusal| refusal.findings)
+    };
+    round(7).expect("the first");
+    round(7).expect("the same boot");
+    // Another kernel's boot id, and the same registers and reset count: kexec.
+    let findings = round(8).expect_err("no reset between");
+    assert_eq!(checks(&findings), [("counters-continuity", None)]);
+    assert_eq!(checks(&round(8).expect_err("held")), [("drift-latched", None)]);
+}
+
+#[test]
+fn a_policy_that_asks_for_more_than_first_use_refuses_without_a_latch() {
+    let tpm = Tpm::new();
+    tpm.boot();
+    let mut verifier = Verifier::new(&[]);
+    verifier.run(&["node", "add", "demo-1"], b"");
+    let strict = rempart_attest::Policy {
+        identity: vec![rempart_attest::policy::Identity::Certified],
+        ..policy(&tpm.pcrs(), 3)
+    };
+    let signed = verifier.sign(&strict, "owner", "rempart-policy");
+    verifier.run(&["policy", "install", &signed], b"");
+    verifier.start();
+    let mut client = verifier.connect();
+    let certificate = enrol(&mut client, &tpm, "demo-1").expect("enrols");
+    let round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
+    let refusal = attest(&mut client, &round).expect_err("first use");
+    assert_eq!(checks(&refusal.findings), [("identity", None)]);
+    assert!(!refusal.latched, "its machine did not drift");
 }

@@ -8,7 +8,12 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{agent, attest, doctor, failure::Failure, policy, status, talk};
+use crate::{
+    agent, attest, doctor,
+    failure::Failure,
+    policy::{self, PolicyCommand},
+    status, talk,
+};
 
 /// Node agent for confidential machines: state, attestation, events, and health.
 #[derive(Debug, Parser)]
@@ -58,12 +63,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum PolicyCommand {
-    /// Predict the measurements of UKI files, as a policy on standard output, ready to be signed.
-    Predict(Predict),
-}
-
 /// What `attest` is told.
 #[derive(Debug, clap::Args)]
 pub struct SaveEvidence {
@@ -94,36 +93,6 @@ impl EvidenceFormat {
     }
 }
 
-/// What `policy predict` is told.
-#[derive(Debug, clap::Args)]
-pub struct Predict {
-    /// Unified kernel images.
-    #[arg(required = true)]
-    pub images: Vec<PathBuf>,
-    /// Whether the machines boot with Secure Boot on; only "off" can be predicted.
-    #[arg(long, value_enum, default_value_t = SecureBootSwitch::Off)]
-    pub secure_boot: SecureBootSwitch,
-    /// Name of the policy, and of its image when there is only one.
-    #[arg(long, default_value = "predicted")]
-    pub name: String,
-    /// Counter of the policy; the Verifier refuses one below the highest it has accepted.
-    #[arg(long, default_value_t = 1)]
-    pub counter: u64,
-    /// Refuse nodes whose guard does not enforce.
-    #[arg(long)]
-    pub require_guard: bool,
-    /// Accept a risk by its name; it is recorded in the policy.
-    #[arg(long, value_name = "RISK")]
-    pub accept: Vec<String>,
-}
-
-/// State of Secure Boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SecureBootSwitch {
-    /// No keys enrolled.
-    Off,
-}
-
 /// Reads the command line and does what it says. Bad usage ends the process with EX_USAGE.
 pub fn run() -> Result<ExitCode, Failure> {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| {
@@ -144,7 +113,7 @@ pub fn run() -> Result<ExitCode, Failure> {
         Command::Events { json, number } => {
             block(async { talk::events(&agent::connect(bus).await?, json, number).await })
         }
-        Command::Policy(PolicyCommand::Predict(predict)) => policy::predict(&predict),
+        Command::Policy(asked) => policy::run(&asked),
         Command::Doctor { json } => block(doctor::run(bus, json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());

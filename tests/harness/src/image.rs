@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{repository, run};
 
@@ -32,6 +32,8 @@ pub enum Change {
     CommandLine(String),
     /// One byte of the command line, without any effect on what boots.
     CommandLineByte,
+    /// The command line of the UKI without these words.
+    Without(Vec<String>),
     /// One flipped byte of the root file system at this offset; `None` for its superblock.
     RootByte(Option<u64>),
 }
@@ -69,6 +71,7 @@ impl Image {
         match change {
             Change::CommandLine(text) => command.arg("cmdline").arg(text),
             Change::CommandLineByte => command.arg("cmdline-byte"),
+            Change::Without(words) => command.arg("without").args(words),
             Change::RootByte(None) => command.arg("root-byte"),
             Change::RootByte(Some(offset)) => command.arg("root-byte").arg(offset.to_string()),
         };
@@ -100,12 +103,29 @@ impl Image {
         self.dir.join("esp.img")
     }
 
+    /// systemd-boot of the guest's own Debian.
+    pub fn boot_loader(&self) -> Result<PathBuf> {
+        let firmware = self.firmware("CODE").canonicalize()?;
+        let tools = firmware.ancestors().nth(4).context("the tools of the image")?;
+        Ok(tools.join("usr/lib/systemd/boot/efi/systemd-bootx64.efi"))
+    }
+
+    /// PCR 11 after each boot phase as systemd-measure computes it: path of phases, digits.
+    pub fn measured_by_systemd(&self, bank: &str) -> Result<Vec<(String, String)>> {
+        let mut command = Command::new(repository().join("tests/image/measure"));
+        let lines = run(command.arg(self.uki()).arg(bank))?;
+        let pair = |line: &str| Some(line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()))?);
+        Ok(lines.lines().filter_map(pair).collect())
+    }
+
     /// The measured command line.
     pub fn command_line(&self) -> Result<String> {
         Ok(fs::read_to_string(self.dir.join("cmdline"))?)
     }
 
-    pub(crate) fn firmware(&self, part: &str) -> PathBuf {
+    /// OVMF's `CODE` or its empty variable store, `VARS`.
+    #[must_use]
+    pub fn firmware(&self, part: &str) -> PathBuf {
         self.dir.join(format!("OVMF_{part}.fd"))
     }
 }

@@ -4,6 +4,8 @@
 //! a real secret must never pass through it.
 
 mod container;
+/// Firmware variables, firmware code and boot partitions as a host can make them.
+pub mod efi;
 mod image;
 mod openbao;
 mod paths;

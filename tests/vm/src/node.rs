@@ -221,6 +221,12 @@ impl Node {
         }
     }
 
+    /// Types a line on the console; does `answer` appear there within `patience`?
+    pub fn answers_on_console(&self, line: &str, answer: &str, patience: Duration) -> anyhow::Result<bool> {
+        self.vm.borrow().type_on_console(&format!("\r{line}\r"))?;
+        Ok(self.wait_console(&[answer], patience)?.is_some())
+    }
+
     /// How often `needle` lies in the machine's memory, read from the host as its operator can.
     pub fn count_in_guest_memory(&self, needle: &[u8]) -> anyhow::Result<usize> {
         let pid = self.vm.borrow().pid();

@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::Read as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -109,6 +110,7 @@ impl Site {
             match OpenBao::start(&pki) {
                 Ok(bao) => {
                     site.fill(&bao)?;
+                    site.let_the_verifier_revoke(&bao, &pki)?;
                     site.bao = Some(bao);
                 }
                 Err(error) => report.step(&format!(
@@ -148,6 +150,37 @@ impl Site {
         Ok(())
     }
 
+    /// Tells the Verifier where logins of a drifted node are stopped.
+    fn let_the_verifier_revoke(&mut self, bao: &OpenBao, pki: &Pki) -> anyhow::Result<()> {
+        let token = self.folder.path().join("vault-token");
+        fs::write(&token, bao.root_token())?;
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
+        let text = fs::read_to_string(&self.verifier.config)?;
+        let vault = format!(
+            "\n[vault]\nurl = \"https://127.0.0.1:{}\"\nca = {:?}\nauth_mount = \"jwt\"\ntoken_file = {token:?}\n",
+            bao.port(),
+            pki.ca(),
+        );
+        fs::write(&self.verifier.config, text + &vault)?;
+        self.verifier.stop()?;
+        self.verifier.start()
+    }
+
+    /// Whether the vault has disabled the node's entity.
+    pub fn entity_disabled(&mut self) -> anyhow::Result<bool> {
+        let bao = self.bao()?;
+        let list = bao.bao(&["list", "-format=json", "identity/entity/id"], None)?;
+        for id in serde_json::from_str::<Vec<String>>(&list)? {
+            let path = format!("identity/entity/id/{id}");
+            let entity: serde_json::Value = serde_json::from_str(&bao.bao(&["read", "-format=json", &path], None)?)?;
+            let aliases = entity["data"]["aliases"].as_array().cloned().unwrap_or_default();
+            if aliases.iter().any(|alias| alias["name"] == NODE) {
+                return Ok(entity["data"]["disabled"] == true);
+            }
+        }
+        anyhow::bail!("the vault has no entity of {NODE}: it never logged in")
+    }
+
     /// The vault; an error without one.
     pub fn bao(&mut self) -> anyhow::Result<&mut OpenBao> {
         self.bao.as_mut().context("no OpenBao")
@@ -181,21 +214,20 @@ impl Site {
     /// A policy predicted from the image, with more arguments; its path and its counter.
     pub fn image_policy(&mut self, more: &[&str]) -> anyhow::Result<(PathBuf, u64)> {
         let counter = self.counter;
-        let text = run(Command::new(program("rempart")?)
-            .args([
-                "policy",
-                "predict",
-                "--name",
-                "trixie-demo",
-                "--counter",
-                &counter.to_string(),
-            ])
-            .args(more)
-            .arg(self.image.uki()))?;
+        let text = self.predict(&self.image, more)?;
         let path = self.folder.path().join(format!("policy-{counter}.toml"));
         fs::write(&path, text + "\n")?;
         self.sign(&path)?;
         Ok((path, counter))
+    }
+
+    /// What `rempart policy predict` says about an image; its refusal is an error.
+    pub fn predict(&self, image: &Image, more: &[&str]) -> anyhow::Result<String> {
+        run(Command::new(program("rempart")?)
+            .args(["policy", "predict", "--name", "trixie-demo", "--counter"])
+            .arg(self.counter.to_string())
+            .args(more)
+            .arg(image.uki()))
     }
 
     /// The same policy under another counter, signed.
@@ -256,6 +288,30 @@ impl Site {
         Ok(())
     }
 
+    /// Installs the policy of the image with another value for one register, as an operator does who learnt it from a trusted boot.
+    pub fn install_policy_with(&mut self, pcr: u8, value: &str) -> anyhow::Result<()> {
+        self.counter += 1;
+        let (path, _) = self.image_policy(&[])?;
+        let text = fs::read_to_string(&path)?;
+        let mut lines: Vec<String> = Vec::new();
+        let mut inside = false;
+        for line in text.lines() {
+            inside |= line.starts_with(&format!("pcr{pcr} = ["));
+            if !inside {
+                lines.push(line.to_owned());
+            }
+            inside &= !line.contains(']');
+            if line.starts_with("[[image]]") {
+                lines.push(format!("pcr{pcr} = [\"{value}\"]"));
+            }
+        }
+        fs::write(&path, lines.join("\n") + "\n")?;
+        self.sign(&path)?;
+        let (seen, line) = self.install_policy(&path)?;
+        anyhow::ensure!(seen == Outcome::Works, "the policy was not installed: {line}");
+        Ok(())
+    }
+
     /// Gives a policy to the Verifier; what it said.
     pub fn install_policy(&self, path: &Path) -> anyhow::Result<(Outcome, String)> {
         let out = Command::new(program("rempart-verifier")?)
@@ -283,6 +339,12 @@ impl Site {
             .args(["-q", "-Y", "sign", "-n", "rempart-policy", "-f"])
             .arg(self.folder.path().join("owner"))
             .arg(path))?;
+        Ok(())
+    }
+
+    /// An operator's word that a node which drifted may attest again.
+    pub fn clear_node(&self) -> anyhow::Result<()> {
+        self.verifier_command(&["node", "clear", NODE], "")?;
         Ok(())
     }
 

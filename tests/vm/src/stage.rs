@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use rempart_harness::{Change as ImageChange, Image, ImageRecipe, Tpm, VmBuilder};
+use rempart_harness::{Image, ImageRecipe, Tpm};
 
+pub use crate::boot::{Boot, Change};
 pub use crate::site::base64;
 use crate::{
     node::Node,
@@ -15,37 +16,15 @@ use crate::{
 /// Longest time from power-on to a state that stays, under emulation on two cores.
 const BOOT: Duration = Duration::from_secs(240);
 
-/// What a boot is changed in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    #[default]
-    None,
-    /// One byte of the command line in the UKI.
-    CommandLine,
-    /// One byte of the root file system.
-    Root,
-}
-
-/// One power-on.
-#[derive(Debug, Clone, Default)]
-pub struct Boot {
-    /// Changed part of the image.
-    pub change: Change,
-    /// SMBIOS type 11 strings.
-    pub smbios: Vec<String>,
-    /// fw_cfg entries: name and text.
-    pub fw_cfg: Vec<(String, String)>,
-    /// Another TPM than the node's.
-    pub other_tpm: bool,
-}
-
 /// All of it.
 pub struct Stage {
     site: Site,
     image: Image,
     tpm: Tpm,
     node: Option<Node>,
+    boots: u32,
+    /// PCR 1 of a machine that was given nothing, once it was seen.
+    pub reference: Option<String>,
 }
 
 impl Stage {
@@ -66,6 +45,8 @@ impl Stage {
             image,
             tpm,
             node: None,
+            boots: 0,
+            reference: None,
         })
     }
 
@@ -74,15 +55,25 @@ impl Stage {
         &mut self.site
     }
 
+    /// The image that the policy names.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// A new folder for what one boot is given.
+    pub fn scratch(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.site.scratch(name)
+    }
+
     /// The node that most promises are played on.
     pub fn node(&mut self) -> anyhow::Result<&mut Node> {
         self.node.as_mut().context("the node is not running")
     }
 
     /// Starts it.
-    pub fn boot_the_node(&mut self, report: &mut Report) -> anyhow::Result<()> {
+    pub fn boot_the_node(&mut self, boot: Boot, report: &mut Report) -> anyhow::Result<()> {
         report.step("booting the node: UEFI, TPM 2.0, measured");
-        self.node = Some(self.boot(Boot::default())?);
+        self.node = Some(self.boot(boot)?);
         Ok(())
     }
 
@@ -100,30 +91,15 @@ impl Stage {
 
     /// Boots a machine that may never take commands.
     pub fn boot_without_waiting(&mut self, boot: Boot) -> anyhow::Result<Node> {
-        let change = match boot.change {
-            Change::None => None,
-            Change::CommandLine => Some(ImageChange::CommandLineByte),
-            Change::Root => Some(ImageChange::RootByte(None)),
-        };
-        let image = match change {
-            None => self.image.clone(),
-            Some(change) => self
-                .image
-                .variant(&self.site.scratch(&format!("variant-{:?}", boot.change))?, &change)?,
-        };
+        self.boots += 1;
+        // A boot that was refused before is drift, and latched: each promise starts from a node that may attest.
+        self.site.clear_node()?;
+        let scratch = self.site.scratch(&format!("boot-{}", self.boots))?;
+        let image = boot.image(&self.image, &scratch)?;
         let own = boot.other_tpm.then(Tpm::manufacture).transpose()?;
         let tpm = own.as_ref().unwrap_or(&self.tpm);
-        let mut builder = VmBuilder::new(&image).tpm(tpm);
-        for (guest, host) in self.site.forwards() {
-            builder = builder.forward(guest, host);
-        }
-        for text in &boot.smbios {
-            builder = builder.smbios(text);
-        }
-        for (name, text) in &boot.fw_cfg {
-            builder = builder.fw_cfg(name, text);
-        }
-        Ok(Node::new(builder.start()?, own))
+        let machine = boot.machine(&image, tpm, self.site.forwards());
+        Ok(Node::new(machine.start()?, own))
     }
 
     /// Boots a machine that must be refused: it comes up, the node locks with a line that names `why`, and no service starts.

@@ -1,14 +1,22 @@
 //! Reference Values: which images a node may boot, by PCR values. A policy is TOML, signed (`signature`) and counted, so that an
 //! older one never replaces a newer one. Empty means refused, unknown keys mean refused.
 
+/// Reference Values in the IETF's format.
+pub mod corim;
+/// What changed between two policies.
+pub mod diff;
 /// What a register was extended by, to explain a mismatch.
 pub mod event;
+/// What a policy accepts, in words.
+pub mod explain;
 /// How sure it is whose TPM a node has.
 pub mod identity;
 /// One image that may boot.
 pub mod image;
 /// A moment in a policy.
 pub mod instant;
+/// Reference values from a machine that is running.
+pub mod learn;
 /// Computing reference values from an image, before it ever boots.
 pub mod predict;
 /// PCR 11 signed by a release key.

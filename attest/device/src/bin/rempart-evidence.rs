@@ -4,14 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{
-    ffi::OsString,
-    io,
-    os::{fd::AsFd, unix::net::UnixStream},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, sync::mpsc, thread, time::Duration};
 
 use rempart_device::{
     logs::Logs,
@@ -19,7 +12,8 @@ use rempart_device::{
     tee,
 };
 
-/// The question arrives with the connection.
+/// The question arrives with the connection. A peer that neither sends one nor ends its side is taken to ask for the logs, as peers
+/// did before there were questions.
 const QUESTION: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -45,9 +39,7 @@ fn folder(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<PathBu
 }
 
 fn serve(files: Option<PathBuf>) -> Result<(), ServiceError> {
-    let connection = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    connection.set_read_timeout(Some(QUESTION))?;
-    let request = Request::read(&connection)?;
+    let request = question()?;
     // The report first: the logs then cover everything up to it.
     let tee = request.map(|request| {
         let sources = tee::sources(files.as_deref());
@@ -58,4 +50,14 @@ fn serve(files: Option<PathBuf>) -> Result<(), ServiceError> {
         None => logs.write(io::stdout().lock()),
         Some(tee) => Answer { logs, tee }.write(io::stdout().lock()),
     }
+}
+
+/// By read(2) in a thread: the unit's system call filter has nothing that is only for sockets, not even a time-out for one.
+fn question() -> Result<Option<Request>, ServiceError> {
+    let (asked, question) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        // Nobody listens any more when it was late.
+        let _ = asked.send(Request::read(io::stdin().lock()));
+    });
+    question.recv_timeout(QUESTION).unwrap_or(Ok(None))
 }

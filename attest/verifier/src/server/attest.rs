@@ -7,9 +7,9 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use rempart_attest::api::{self, AttestResponse, ChallengeRequest, ChallengeResponse};
 use rempart_attest::appraise::{Affirmed, appraise};
-use rempart_attest::ear::{Ear, Issue};
+use rempart_attest::ear::{Ear, Issue, Judged};
 use rempart_attest::hpke::{self, Purpose};
-use rempart_attest::policy::Identity;
+use rempart_attest::policy::{Identity, Policy};
 use rempart_attest::tee::Endorsements;
 use rempart_attest::verify::{self, Verified};
 use rempart_attest::{ChallengeToken, Evidence, Finding, limits};
@@ -54,6 +54,7 @@ pub async fn attest(
     name::node(&evidence.node).map_err(|e| Refused::bad_request(e.to_string()))?;
     verifier.admission.claim(source, &evidence.node)?;
     let (node, ek) = enrolled(&verifier, &evidence.node).await?;
+    let ak = verifier.rounds.ak(&evidence.tpm.ak_certificate);
     let context = verify::Context {
         now: clock::now(),
         verifier: &verifier.config.id,
@@ -63,7 +64,7 @@ pub async fn attest(
         enrolled_ek: &ek.fingerprint,
         identity: Identity::from_word(&ek.identity).unwrap_or(Identity::FirstUse),
         endorsements: &Endorsements::default(),
-        ak: None,
+        ak: ak.as_ref(),
     };
     let verified = verify::tpm(&evidence, &context).map_err(|findings| Refused::findings(&node.name, findings))?;
     let active = policy(&verifier, &node).await?;
@@ -128,7 +129,14 @@ async fn with_tee(
 
 /// Appraises. Whatever the registry says against the node is reported with what its Evidence says.
 async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &Active) -> Result<Affirmed, Refused> {
-    let appraised = appraise(verified, &active.policy, clock::now());
+    let appraised = match (
+        appraise(verified, &active.policy, clock::now()),
+        verifier.rounds.follow(verified),
+    ) {
+        (appraised, Ok(())) => appraised,
+        (Ok(_), Err(broken)) => Err(vec![broken]),
+        (Err(findings), Err(broken)) => Err([findings, vec![broken]].concat()),
+    };
     let standing: Vec<Finding> = [latched(node), pending(node)].into_iter().flatten().collect();
     let findings = match appraised {
         Ok(affirmed) if standing.is_empty() => {
@@ -139,7 +147,7 @@ async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &A
         Err(findings) => findings,
     };
     verifier.seen.note(&node.name, "refused");
-    let drift: Vec<&Finding> = findings.iter().filter(|finding| finding.who == node.name).collect();
+    let drift: Vec<&Finding> = findings.iter().filter(|finding| is_drift(finding, node)).collect();
     // A TPM that nobody approved yet says nothing about the node.
     let mut held = !standing.is_empty();
     if !held && !drift.is_empty() {
@@ -151,6 +159,11 @@ async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &A
     } else {
         Refused::findings(&node.name, all)
     })
+}
+
+/// A finding about the policy or about ourselves says nothing about the node, and what vouches for its TPM was known before it booted.
+fn is_drift(finding: &Finding, node: &Node) -> bool {
+    finding.who == node.name && finding.check != "identity"
 }
 
 /// Latches, and has the vault told. True also when another replica was faster.
@@ -216,6 +229,7 @@ fn result(
         build: concat!("rempart-verifier ", env!("CARGO_PKG_VERSION")),
         roles: &node.roles,
         identity: node.ek.as_ref().map_or("", |ek| ek.identity.as_str()),
+        judged: judged(affirmed, &active.policy),
         policy_digest: active.digest,
         policy_counter: active.policy.counter,
     };
@@ -231,6 +245,15 @@ fn result(
         active.policy.counter
     );
     Ok(jwt)
+}
+
+/// What more than the boot the image's reference values judge.
+fn judged(affirmed: &Affirmed, policy: &Policy) -> Judged {
+    let image = policy.images.iter().find(|image| image.name == affirmed.image);
+    Judged {
+        tee: image.is_some_and(|image| image.snp.is_some() || image.tdx.is_some()),
+        ima: image.is_some_and(|image| image.ima.is_some()),
+    }
 }
 
 /// For the TLS key that this Evidence certified, where it did.

@@ -9,6 +9,7 @@ mod connection;
 mod discovery;
 mod enrol;
 mod refusal;
+mod rounds;
 mod secrets;
 mod seen;
 mod watch;
@@ -39,6 +40,7 @@ pub struct Verifier {
     admission: Arc<admission::Admission>,
     bodies: body::Budget,
     seen: Arc<seen::Seen>,
+    rounds: rounds::Rounds,
     watchers: watch::Watchers,
     revoker: Option<Arc<Revoker>>,
     store: StoreKey,
@@ -65,6 +67,7 @@ impl Verifier {
             admission: Arc::new(admission::Admission::new(&config.limits)),
             bodies: body::Budget::default(),
             seen: Arc::default(),
+            rounds: rounds::Rounds::default(),
             watchers: watch::Watchers::new(&config.limits),
             store: StoreKey::new(&*keys::secret32(&config.store_key_file)?)?,
             revoker,

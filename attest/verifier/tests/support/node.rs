@@ -53,13 +53,26 @@ pub fn bind(
     ak_certificate: &str,
     selection: Option<&str>,
 ) -> Round {
+    bind_boot(given, exporter, tpm, node, ak_certificate, selection, &BOOT)
+}
+
+/// The same as if it was another boot.
+pub fn bind_boot(
+    given: &ChallengeResponse,
+    exporter: &Fixed<32>,
+    tpm: &Tpm,
+    node: &str,
+    ak_certificate: &str,
+    selection: Option<&str>,
+    boot_id: &Fixed<16>,
+) -> Round {
     let key = EphemeralKey::generate().expect("key");
     let binding = Binding {
         challenge: given.challenge.as_bytes(),
         ephemeral: key.public(),
         verifier: &given.verifier,
         exporter,
-        boot_id: &BOOT,
+        boot_id,
         audit_head: &Fixed::ZERO,
         ak: &rempart_attest::ak::key_id(ak_certificate).unwrap_or(Fixed::ZERO),
         claims: &guard().digest(),
@@ -70,7 +83,7 @@ pub fn bind(
         node: node.into(),
         challenge: given.challenge.clone(),
         ephemeral: *key.public(),
-        boot_id: BOOT,
+        boot_id: *boot_id,
         audit_head: Fixed::ZERO,
         tpm: TpmEvidence {
             bank: Bank::Sha256,

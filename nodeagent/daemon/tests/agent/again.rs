@@ -91,7 +91,7 @@ async fn drift_is_held_by_the_verifier_until_its_operator_clears_the_node() {
         "not even on the node's own operator's request: {attest:?}"
     );
 
-    world.verifier_command(&["node", "clear", "demo-1"], "");
+    world.clear_node();
     world.wait_until("unlocked by itself", Duration::from_secs(40), |status| {
         status["state"] == "unlocked"
     });

@@ -117,8 +117,41 @@ async fn a_refusal_names_the_register_and_stays_until_an_operator_attests_again(
 
     world.install_policy(3, &"00".repeat(32));
     assert_eq!(world.status()["state"], "locked", "a refusal is latched");
+    assert_eq!(world.rempart(&["attest"]).status.code(), Some(77), "at the Verifier");
+    world.clear_node();
     assert!(world.rempart(&["attest"]).status.success());
     world.ask().expect("unlocked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_is_no_drift_ends_on_the_nodes_own_operators_request_only() {
+    let mut world = World::new().await;
+    world.start_agent(&format!("{ALLOW}[attest]\ninterval = \"10s\"\n"));
+    world.wait_for_state("unlocked");
+    world.verifier_command(&["node", "rm", "demo-1"], "");
+    let status = world.wait_for_state("locked");
+    assert_eq!(status["latched"], true, "{status}");
+    world.verifier_command(&["node", "add", "demo-1", "--role", "web"], "");
+    std::thread::sleep(std::time::Duration::from_secs(14));
+    assert_eq!(world.status()["state"], "locked", "nobody here asked");
+    assert!(world.rempart(&["attest"]).status.success(), "{}", world.logs());
+    world.ask().expect("unlocked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_attestation_key_and_both_banks_attest() {
+    let mut world = World::new().await;
+    for (counter, ak, bank) in [(2, "template:rsa-2048", "sha256"), (3, "template:ecc-p384", "sha384")] {
+        world.install_policy_for(counter, bank, &"00".repeat(if bank == "sha384" { 48 } else { 32 }));
+        world.tpm_words = format!("ak = \"{ak}\"\nbank = \"{bank}\"\n");
+        world.start_agent(ALLOW);
+        let status = world.wait_for_state("unlocked");
+        assert_eq!(status["attestation"]["tpm"]["attestation_key"], ak);
+        assert_eq!(status["attestation"]["tpm"]["bank"], bank);
+        world.ask().expect("released");
+        world.systemd.start_again();
+        world.stop_agent();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,6 +274,7 @@ async fn openbao_gives_to_the_attested_node_only_and_gets_its_tokens_back_on_loc
 
     world.stop_agent();
     world.install_policy(3, &"00".repeat(32));
+    world.clear_node();
     let foreign = world.tpm_authority();
     world.start_agent_with(&vault(&foreign.display().to_string()), ALLOW);
     world.wait_for_state("unlocked");

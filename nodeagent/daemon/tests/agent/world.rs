@@ -38,6 +38,8 @@ pub struct World {
     port: u16,
     agent: Option<Running>,
     guard: Option<Running>,
+    /// More of the agent's `[tpm]`.
+    pub tpm_words: String,
 }
 
 /// A child process that ends with this value.
@@ -84,6 +86,7 @@ impl World {
             port,
             agent: None,
             guard: None,
+            tpm_words: String::new(),
         };
         world.make_verifier();
         world.start_verifier();
@@ -107,10 +110,11 @@ impl World {
     /// Starts the agent and waits until it serves.
     pub fn start_agent_with(&mut self, vault: &str, extra: &str) {
         let config = format!(
-            "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{vault}{extra}",
+            "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{}{vault}{extra}",
             self.verifier_url(),
             self.pki.ca().display(),
-            self.tpm.tcti()
+            self.tpm.tcti(),
+            self.tpm_words
         );
         fs::write(self.at("rempart.toml"), config).expect("write");
         let log = fs::OpenOptions::new()
@@ -266,9 +270,15 @@ impl World {
 
     /// Signs and installs a policy whose PCR 4 is `pcr4`.
     pub fn install_policy(&self, counter: u32, pcr4: &str) {
+        self.install_policy_for(counter, "sha256", pcr4);
+    }
+
+    /// The same for one bank.
+    pub fn install_policy_for(&self, counter: u32, bank: &str, pcr4: &str) {
+        let zero = "0".repeat(pcr4.len());
         let policy = format!(
-            "version = 1\nname = \"test\"\ncounter = {counter}\n[[image]]\nname = \"nothing measured\"\npcr4 = [\"{pcr4}\"]\n\
-             pcr7 = [\"{ZERO}\"]\npcr9 = [\"{ZERO}\"]\npcr11 = [\"{ZERO}\"]\npcr12 = [\"{ZERO}\"]\n"
+            "version = 1\nname = \"test\"\ncounter = {counter}\n[[image]]\nname = \"nothing measured\"\nbank = \"{bank}\"\n\
+             pcr4 = [\"{pcr4}\"]\npcr7 = [\"{zero}\"]\npcr9 = [\"{zero}\"]\npcr11 = [\"{zero}\"]\npcr12 = [\"{zero}\"]\n"
         );
         let file = self.at(&format!("policy-{counter}.toml"));
         fs::write(&file, policy).expect("write");
@@ -278,6 +288,11 @@ impl World {
             .arg(&file);
         done(&mut sign);
         self.verifier_command(&["policy", "install", &file.display().to_string()], "");
+    }
+
+    /// The Verifier's operator ends the latch of the node.
+    pub fn clear_node(&self) {
+        self.verifier_command(&["node", "clear", "demo-1"], "");
     }
 
     /// `rempart-verifier ARGUMENTS` with `input`.
@@ -363,14 +378,16 @@ fn serve_logs(path: &Path) {
     });
 }
 
-/// TCG_EfiSpecIDEvent in an EV_NO_ACTION event (PC Client Platform Firmware Profile, 10.4.5.1): SHA-256 only.
+/// TCG_EfiSpecIDEvent in an EV_NO_ACTION event (PC Client Platform Firmware Profile, 10.4.5.1): SHA-256 and SHA-384.
 fn log_header() -> Vec<u8> {
-    let (sha256, sha256_size) = (0x000b_u16, 32_u16);
+    let algorithms: [(u16, u16); 2] = [(0x000b, 32), (0x000c, 48)];
     let mut spec = b"Spec ID Event03\0".to_vec();
     spec.extend([0, 0, 0, 0, 0, 2, 0, 2]);
-    spec.extend(1_u32.to_le_bytes());
-    spec.extend(sha256.to_le_bytes());
-    spec.extend(sha256_size.to_le_bytes());
+    spec.extend((algorithms.len() as u32).to_le_bytes());
+    for (algorithm, size) in algorithms {
+        spec.extend(algorithm.to_le_bytes());
+        spec.extend(size.to_le_bytes());
+    }
     spec.push(0);
     let mut event = [0_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
     event.extend([0; 20]);

@@ -1,7 +1,7 @@
 //! The QEMU command line of a guest.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,19 @@ pub struct VmBuilder<'a> {
     published: Vec<(u16, u16)>,
     more: Vec<String>,
     direct: Option<String>,
+    disks: Disks,
+    secure_boot: bool,
+}
+
+/// What lies on the machine's board and disks where it is not the image's own.
+#[derive(Debug, Default)]
+struct Disks {
+    esp: Option<PathBuf>,
+    unordered: bool,
+    without_root: bool,
+    variables: Option<PathBuf>,
+    option_rom: Option<PathBuf>,
+    more: Vec<PathBuf>,
 }
 
 impl<'a> VmBuilder<'a> {
@@ -43,6 +56,8 @@ impl<'a> VmBuilder<'a> {
             published: Vec::new(),
             more: Vec::new(),
             direct: None,
+            disks: Disks::default(),
+            secure_boot: false,
         }
     }
 
@@ -92,6 +107,55 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
+    /// Another boot partition than the image's.
+    #[must_use]
+    pub fn esp(mut self, path: &Path) -> Self {
+        self.disks.esp = Some(path.to_owned());
+        self
+    }
+
+    /// Boots what the firmware's own variables say; without this, the boot partition comes first.
+    #[must_use]
+    pub fn boot_order_of_the_firmware(mut self) -> Self {
+        self.disks.unordered = true;
+        self
+    }
+
+    /// Without the root disk.
+    #[must_use]
+    pub fn without_root(mut self) -> Self {
+        self.disks.without_root = true;
+        self
+    }
+
+    /// With this flash image of firmware variables in place of an empty one.
+    #[must_use]
+    pub fn variables(mut self, path: &Path) -> Self {
+        self.disks.variables = Some(path.to_owned());
+        self
+    }
+
+    /// With this option ROM on the network card, which else has none.
+    #[must_use]
+    pub fn option_rom(mut self, path: &Path) -> Self {
+        self.disks.option_rom = Some(path.to_owned());
+        self
+    }
+
+    /// With one more disk.
+    #[must_use]
+    pub fn disk(mut self, path: &Path) -> Self {
+        self.disks.more.push(path.to_owned());
+        self
+    }
+
+    /// With the firmware that enforces Secure Boot once [`Self::variables`] hold its keys.
+    #[must_use]
+    pub fn secure_boot(mut self) -> Self {
+        self.secure_boot = true;
+        self
+    }
+
     /// Any other QEMU arguments.
     #[must_use]
     pub fn qemu(mut self, args: &[&str]) -> Self {
@@ -135,7 +199,13 @@ impl<'a> VmBuilder<'a> {
             "socket,id=channel,path={},server=on,wait=off",
             channel.display()
         ));
-        args.extend(["-serial".into(), format!("file:{}", console.display())]);
+        // Its log is what the harness reads; who connects to the socket can type.
+        args.extend(words("-serial chardev:console -chardev"));
+        args.push(format!(
+            "socket,id=console,path={},server=on,wait=off,logfile={}",
+            dir.path().join("console.sock").display(),
+            console.display()
+        ));
         args.extend(self.more);
 
         let started = Instant::now();
@@ -164,7 +234,12 @@ impl<'a> VmBuilder<'a> {
 
     fn machine(&self, accelerator: &str) -> Vec<String> {
         let cpu = if accelerator == "kvm" { "host" } else { "max" };
-        let mut args = words("-machine q35,smm=off -smp 2 -display none -nodefaults -no-reboot -device virtio-rng-pci");
+        let smm = if self.secure_boot { "on" } else { "off" };
+        let mut args = words("-smp 2 -display none -nodefaults -no-reboot -device virtio-rng-pci");
+        args.extend(["-machine".into(), format!("q35,smm={smm}")]);
+        if self.secure_boot {
+            args.extend(words("-global driver=cfi.pflash01,property=secure,value=on"));
+        }
         args.extend([
             "-accel".into(),
             accelerator.to_owned(),
@@ -192,8 +267,17 @@ impl<'a> VmBuilder<'a> {
             ]);
         } else {
             let variables = dir.join("vars.fd");
-            fs::write(&variables, fs::read(self.image.firmware("VARS"))?)?;
+            let given = self.disks.variables.clone();
+            fs::write(
+                &variables,
+                fs::read(given.unwrap_or_else(|| self.image.firmware("VARS")))?,
+            )?;
             let code = self.image.firmware("CODE").canonicalize()?;
+            let code = if self.secure_boot {
+                code.with_file_name("OVMF_CODE_4M.secboot.fd")
+            } else {
+                code
+            };
             args.extend([
                 "-drive".into(),
                 format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display()),
@@ -202,9 +286,19 @@ impl<'a> VmBuilder<'a> {
                 "-drive".into(),
                 format!("if=pflash,format=raw,unit=1,file={}", variables.display()),
             ]);
-            args.extend(disk("esp", &self.image.esp(), ",bootindex=0"));
+            let esp = self.disks.esp.clone().unwrap_or_else(|| self.image.esp());
+            args.extend(disk(
+                "esp",
+                &esp,
+                if self.disks.unordered { "" } else { ",bootindex=0" },
+            ));
         }
-        args.extend(disk("root", &self.image.root(), ""));
+        if !self.disks.without_root {
+            args.extend(disk("root", &self.image.root(), ""));
+        }
+        for (number, path) in self.disks.more.iter().enumerate() {
+            args.extend(disk(&format!("more{number}"), path, ""));
+        }
         Ok(args)
     }
 
@@ -219,11 +313,12 @@ impl<'a> VmBuilder<'a> {
         for (host, guest) in &self.published {
             net.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-10.0.2.15:{guest}"));
         }
+        let rom = self.disks.option_rom.as_deref().map(shown).unwrap_or_default();
         vec![
             "-netdev".into(),
             net,
             "-device".into(),
-            "virtio-net-pci,netdev=net,romfile=".into(),
+            format!("virtio-net-pci,netdev=net,romfile={rom}"),
         ]
     }
 }

@@ -6,6 +6,8 @@ mod builder;
 mod channel;
 
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -139,6 +141,15 @@ impl Vm {
     #[must_use]
     pub fn console_path(&self) -> &Path {
         &self.console
+    }
+
+    /// Types on the console, as whoever owns the hardware can.
+    pub fn type_on_console(&self, text: &str) -> Result<()> {
+        let mut keyboard = UnixStream::connect(self.dir.path().join("console.sock"))?;
+        keyboard.write_all(text.as_bytes())?;
+        // Taken by the guest before the connection ends: QEMU drops what is left then.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
     }
 
     /// Time since QEMU was started.

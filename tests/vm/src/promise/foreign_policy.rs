@@ -26,6 +26,7 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     report.row("refusal::foreign_policy", Outcome::Denied, seen, state.reason);
 
     stage.site().install_image_policy()?;
+    stage.site().clear_node()?;
     let node = stage.node()?;
     node.sh("rempart attest")?;
     let state = node.wait_word("unlocked", Duration::from_secs(60))?;

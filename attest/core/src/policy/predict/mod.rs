@@ -20,6 +20,9 @@ pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready
 /// Phases after which a node may attest, unless told otherwise.
 pub const ATTESTING_PHASES: [&str; 2] = ["sysinit", "ready"];
 
+/// The name under which option ROMs can be accepted: network cards of many hosts bring one, and firmware runs it (PCR 2).
+pub const RISK_OPTION_ROMS: &str = "option-roms";
+
 /// State of Secure Boot that is predicted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecureBoot {
@@ -119,15 +122,26 @@ pub fn predict(image: &[u8], options: &Options) -> Result<Policy, PredictError> 
     if image.len() > limits::IMAGE {
         return Err(PredictError::TooLarge { found: image.len() });
     }
-    risks::are_known(&options.accept)?;
+    let (option_roms, accept): (Vec<_>, Vec<_>) = options
+        .accept
+        .iter()
+        .cloned()
+        .partition(|name| name == RISK_OPTION_ROMS);
+    risks::are_known(&accept)?;
     phases_are_known(&options.phases)?;
     let uki = Uki::parse(image)?;
     let cmdline = uki.command_line()?;
     let bank = options.bank;
     let parts = registers::Parts::new(&uki, options)?;
+    let mut accepted_risks = risks::accepted(&cmdline, &accept)?;
+    let mut pcr2 = vec![registers::separator_alone(bank)];
+    if let Some(risk) = option_roms.into_iter().next() {
+        accepted_risks.push(risk);
+        pcr2.clear();
+    }
     let image = Image {
-        accepted_risks: risks::accepted(&cmdline, &options.accept)?,
-        pcr2: vec![registers::separator_alone(bank)],
+        accepted_risks,
+        pcr2,
         pcr3: vec![registers::separator_alone(bank)],
         pcr4: vec![parts.value(4)],
         pcr7: vec![parts.value(7)],

@@ -156,6 +156,22 @@ impl AllowedSigners {
     }
 }
 
+/// The blocks of a signature file that are over exactly this text, by whomever: what is worth keeping when one more is added. It says
+/// nothing about who may sign.
+pub fn over_this_text(text: &[u8], signatures: &str) -> Result<Vec<String>, PolicySignatureError> {
+    let holds = |block: &&str| {
+        SshSig::from_pem(block).is_ok_and(|signature| {
+            let key = ssh_key::PublicKey::from(signature.public_key().clone());
+            key.verify(NAMESPACE, text, &signature).is_ok()
+        })
+    };
+    Ok(blocks(signatures)?
+        .into_iter()
+        .filter(holds)
+        .map(str::to_owned)
+        .collect())
+}
+
 /// The armoured blocks of a signature file, in order; at least one, and nothing behind the last.
 fn blocks(signatures: &str) -> Result<Vec<&str>, PolicySignatureError> {
     if signatures.len() > limits::POLICY_SIGNATURE_FILE {

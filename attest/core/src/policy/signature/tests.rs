@@ -84,6 +84,15 @@ fn several_signers_count_once_each() {
 }
 
 #[test]
+fn signatures_over_another_text_are_not_kept() {
+    let both = format!("{BY_OWNER}{FOR_FILES}{BY_SECOND}");
+    let kept = over_this_text(TEXT, &both).expect("reads");
+    assert_eq!(kept, [BY_OWNER.trim(), BY_SECOND.trim()]);
+    assert_eq!(over_this_text(b"another text", &both), Ok(vec![]));
+    assert_eq!(over_this_text(TEXT, "rubbish"), Err(PolicySignatureError::Malformed));
+}
+
+#[test]
 fn a_flood_of_signatures_is_refused() {
     let many = BY_OWNER.repeat(limits::POLICY_SIGNATURES + 1);
     assert_eq!(one(TEXT, &many), Err(PolicySignatureError::TooMany));

@@ -208,6 +208,20 @@ impl Image {
         }
     }
 
+    /// Names of its sections, which judge more than registers.
+    pub fn sections(&self) -> Vec<&'static str> {
+        let there = [
+            ("snp", self.snp.is_some()),
+            ("tdx", self.tdx.is_some()),
+            ("ima", self.ima.is_some()),
+        ];
+        there
+            .into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(name, _)| name)
+            .collect()
+    }
+
     /// The registers that are compared with values, in order.
     pub fn judged(&self) -> impl Iterator<Item = u8> {
         REGISTERS
