@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::appraise::Affirmed;
 use crate::bytes::{Fixed, sha256};
 use crate::pcr::Bank;
+use crate::tee::{self, VerifiedTee};
 use crate::verify::Verified;
 
 /// Life of a result, seconds: long enough to log in at the vault, too short to be worth stealing.
@@ -57,6 +58,9 @@ pub struct Ear {
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key in the TPM, where one was certified. `cnf` names one key only (RFC 7800).
     #[serde(rename = "rempart.tls-key", default, skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<Fixed<32>>,
+    /// The TEE whose report was verified too, where the policy judges one.
+    #[serde(rename = "rempart.tee", default, skip_serializing_if = "Option::is_none")]
+    pub tee: Option<tee::Summary>,
     /// What the node may have.
     #[serde(rename = "rempart.roles")]
     pub rempart_roles: Vec<String>,
@@ -255,6 +259,7 @@ impl Ear {
             bank: verified.pcrs.bank,
             policy_counter: issue.policy_counter,
             tls_key: verified.tls_key.as_ref().map(|tls| sha256(&tls.spki)),
+            tee: verified.tee.as_ref().map(VerifiedTee::summary),
             rempart_roles: issue.roles.to_vec(),
             roles: issue.roles.to_vec(),
             policy_digest: issue.policy_digest,
@@ -369,6 +374,7 @@ mod tests {
             bank: Bank::Sha256,
             policy_counter: 3,
             tls_key: None,
+            tee: None,
             rempart_roles: vec!["web".into()],
             roles: vec!["web".into()],
             policy_digest: Fixed::ZERO,

@@ -7,11 +7,6 @@ mod cli;
 mod clock;
 mod command;
 mod config;
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "wired as soon as verification takes endorsements"
-)]
 mod endorsements;
 mod enrolment;
 mod error;

@@ -16,6 +16,7 @@ pub use limits::Limits;
 pub use registry::RegistryKind;
 pub use vault::{Login, VaultSettings};
 
+use crate::endorsements;
 use crate::error::Error;
 use crate::file;
 use registry::Problem;
@@ -43,6 +44,8 @@ struct Fragment {
     vault: Option<vault::Fragment>,
     #[serde(default)]
     policy: PolicyFragment,
+    #[serde(default)]
+    endorsements: endorsements::Fragment,
 }
 
 /// `[policy]`.
@@ -99,6 +102,8 @@ pub struct Config {
     pub vault: Option<VaultSettings>,
     /// How many different signers a policy needs.
     pub signatures_required: usize,
+    /// Where endorsements of TEEs come from.
+    pub endorsements: endorsements::Settings,
 }
 
 impl Config {
@@ -133,6 +138,7 @@ impl Config {
             return Err(fail(format!("policy.signatures_required is not 1 to {SIGNATURES}")));
         }
         let config = Self {
+            endorsements: fragment.endorsements.judge(base, &state_dir)?,
             registry,
             limits: fragment.limits,
             vault,

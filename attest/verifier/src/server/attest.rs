@@ -11,7 +11,7 @@ use rempart_attest::ear::{Ear, Issue, Judged};
 use rempart_attest::hpke::{self, Purpose};
 use rempart_attest::policy::{Identity, Policy};
 use rempart_attest::tee::Endorsements;
-use rempart_attest::verify::{self, Verified, verify};
+use rempart_attest::verify::{self, Verified};
 use rempart_attest::{ChallengeToken, Evidence, Finding, limits};
 
 use super::Verifier;
@@ -66,9 +66,10 @@ pub async fn attest(
         endorsements: &Endorsements::default(),
         ak: ak.as_ref(),
     };
-    let verified = verify(&evidence, &context).map_err(|findings| Refused::findings(&node.name, findings))?;
-    drop(body);
+    let verified = verify::tpm(&evidence, &context).map_err(|findings| Refused::findings(&node.name, findings))?;
     let active = policy(&verifier, &node).await?;
+    let verified = with_tee(&verifier, &evidence, verified, &active).await?;
+    drop(body);
     let affirmed = judge(&verifier, &node, &verified, &active).await?;
     let jwt = result(&verifier, &node, &verified, &affirmed, &active)?;
     let sealed = hpke::seal(
@@ -105,6 +106,25 @@ async fn policy(verifier: &Verifier, node: &Node) -> Result<Arc<Active>, Refused
         ActiveError::Policy(_) => Refused::internal(&error),
         ActiveError::Registry(_) => Refused::unavailable(&error),
     })
+}
+
+/// Verifies the TEE's part where the policy judges one. It comes after the TPM's, because finding out what the vendor says of a chip
+/// costs the vendor's patience, and nobody may spend that but a node that has shown who it is.
+async fn with_tee(
+    verifier: &Verifier,
+    evidence: &Evidence,
+    verified: Verified,
+    active: &Active,
+) -> Result<Verified, Refused> {
+    let mut images = active.policy.images.iter();
+    let judged = images.any(|image| image.snp.is_some() || image.tdx.is_some());
+    let Some(tee) = evidence.tee.as_ref().filter(|_| judged) else {
+        return Ok(verified);
+    };
+    let now = clock::now();
+    let endorsements = verifier.endorser.gather(&evidence.node, tee, now).await;
+    let verified = verified.with_tee(evidence, &endorsements, now);
+    verified.map_err(|findings| Refused::findings(&evidence.node, findings))
 }
 
 /// Appraises. Whatever the registry says against the node is reported with what its Evidence says.

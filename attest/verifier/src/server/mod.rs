@@ -22,6 +22,7 @@ use axum::routing::{get, post};
 use rempart_attest::api;
 
 use crate::config::Config;
+use crate::endorsements::Endorser;
 use crate::error::Error;
 use crate::keys::{self, Keys};
 use crate::registry::cache::Recent;
@@ -43,6 +44,7 @@ pub struct Verifier {
     watchers: watch::Watchers,
     revoker: Option<Arc<Revoker>>,
     store: StoreKey,
+    endorser: Arc<Endorser>,
 }
 
 impl Verifier {
@@ -60,6 +62,7 @@ impl Verifier {
             None => None,
         };
         Ok(Self {
+            endorser: Endorser::new(&config.endorsements)?,
             recent: Arc::new(Recent::new(registry.clone())),
             admission: Arc::new(admission::Admission::new(&config.limits)),
             bodies: body::Budget::default(),
@@ -95,6 +98,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         let verifier = Arc::new(Verifier::load(config).await?);
         tokio::spawn(verifier.recent.clone().follow());
         tokio::spawn(verifier.admission.clone().sweep());
+        tokio::spawn(verifier.endorser.clone().renew_lists());
         tokio::spawn(verifier.seen.clone().write_down(verifier.registry.clone()));
         if let Some(revoker) = verifier.revoker.clone() {
             tokio::spawn(revocation::run(revoker));
