@@ -50,6 +50,29 @@ impl AkPublic {
     }
 }
 
+/// TPM2B_PUBLIC of an ECC P-256 AK with these attributes and this point, for tests.
+#[cfg(any(test, feature = "testing"))]
+pub fn build(attributes: u32, point: &[u8]) -> Vec<u8> {
+    let (x, y) = point[1..].split_at((point.len() - 1) / 2);
+    let key = area::AreaKey::Ecc {
+        x: x.to_vec(),
+        y: y.to_vec(),
+    };
+    area::Build {
+        name_alg: Hash::Sha256,
+        attributes,
+        policy: &[],
+        symmetric: None,
+        scheme: Some((alg::ECDSA, Hash::Sha256)),
+        key: &key,
+    }
+    .tpm2b()
+}
+
+/// The attributes that such an AK has.
+#[cfg(any(test, feature = "testing"))]
+pub const ATTRIBUTES: u32 = WITH | USER_WITH_AUTH | NO_DA;
+
 #[cfg(test)]
 mod tests {
     use super::area::{AreaKey, Build};
