@@ -27,6 +27,7 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// Bytes of a modulus or of a coordinate.
+    #[expect(clippy::len_without_is_empty, reason = "a size, not a container's length")]
     pub fn len(self) -> usize {
         match self {
             Self::Rsa2048 => 256,

@@ -106,6 +106,10 @@ pub const CASES: &[Case] = &[
     case("a file measured by SHA-1", sig, |s| {
         append(s, &Entry { template: Template::Ima, algorithm: "sha1", digest: vec![1; 20], ..Entry::file("/x", b"") });
     }, &["ima-hash"]),
+    case("a boot aggregate of other registers", sig, |s| {
+        s.evidence.tpm.pcrs[1].1 = rempart_attest::Fixed([1; 32]).into();
+        s.requote();
+    }, &["ima-boot-aggregate"]),
     case("a second boot aggregate", sig, |s| {
         rule(s).allow.remove("boot_aggregate");
         append(s, &Entry::file("boot_aggregate", b""));

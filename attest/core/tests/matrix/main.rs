@@ -13,6 +13,7 @@ mod policy;
 mod quote;
 mod scene;
 mod snp;
+mod tdx;
 mod tls;
 
 use scene::Scene;
@@ -65,7 +66,7 @@ pub const fn against(
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let families: [&'static [Case]; 8] = [
+    let families: [&'static [Case]; 9] = [
         exchange::CASES,
         keys::CASES,
         quote::CASES,
@@ -74,6 +75,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         ima::CASES,
         policy::CASES,
         snp::CASES,
+        tdx::CASES,
     ];
     families.into_iter().flatten()
 }

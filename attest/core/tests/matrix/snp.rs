@@ -167,6 +167,12 @@ pub const CASES: &[Case] = &[
         s.evidence.tee.as_mut().expect("tee").runtime_data.0 = b"{}".to_vec();
     }, &["tee-provider"]),
     against("verifier", "SNP: no endorsement of the key", genuine, |s| s.endorsements = Endorsements::default(), &["snp-endorsement"]),
+    against("verifier", "SNP: no revocation list", genuine, |s| {
+        let chip = Chip::new(MILAN);
+        show(s, &chip, |_| {});
+        let vek = chip.verified_with(None, &chip.pki().roots(), NOW).expect("a chain without a list");
+        s.endorsements = Endorsements { snp: Vek::Verified(Arc::new(vek)), ..Endorsements::default() };
+    }, &["tee-crl-missing"]),
     against("verifier", "SNP: root that nobody pinned", genuine, |s| {
         let chip = Chip::endorsed(Arc::new(Pki::stranger(MILAN)), |_| {});
         let crl = chip.pki().crl(NOW, &[]);

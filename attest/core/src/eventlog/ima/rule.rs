@@ -177,7 +177,7 @@ impl Judge<'_> {
     fn file(&self, measurement: &Measurement<'_>) -> Option<Finding> {
         let found = format!("{}:{}", measurement.algorithm, hex::encode(measurement.digest));
         let counts = |(name, len): &(&str, usize)| *name == measurement.algorithm && *len == measurement.digest.len();
-        if !HASHES.iter().any(|hash| counts(hash)) {
+        if !HASHES.iter().any(counts) {
             let what =
                 "a file was measured by a hash that does not count: set ima_hash=sha256 and a template with d-ng";
             return Some(self.finding("ima-hash", what, measurement).found(found));
