@@ -81,31 +81,36 @@ impl SecurityKey {
             COUNTER.to_be_bytes().to_vec(),
         ]
         .concat();
-        let key = PublicKey::from(self.public()).to_bytes().expect("key");
-        let whole = [
-            b"SSHSIG\0\0\0\x01".to_vec(),
-            string(&key),
-            string(NAMESPACE.as_bytes()),
-            string(b""),
-            string(b"sha512"),
-            string(&signature),
-        ]
-        .concat();
-        let body = BASE64_STANDARD.encode(whole);
-        let lines: Vec<&str> = (0..body.len())
-            .step_by(70)
-            .map(|at| &body[at..body.len().min(at + 70)])
-            .collect();
-        format!(
-            "-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n",
-            lines.join("\n")
-        )
+        armoured(self, &signature)
     }
 
     fn allowed(&self, options: &str) -> String {
         let key = PublicKey::from(self.public()).to_openssh().expect("line");
         format!("alice@example {options}{key}\n")
     }
+}
+
+/// SSHSIG around a signature's own encoding.
+fn armoured(key: &SecurityKey, signature: &[u8]) -> String {
+    let key = PublicKey::from(key.public()).to_bytes().expect("key");
+    let whole = [
+        b"SSHSIG\0\0\0\x01".to_vec(),
+        string(&key),
+        string(NAMESPACE.as_bytes()),
+        string(b""),
+        string(b"sha512"),
+        string(signature),
+    ]
+    .concat();
+    let body = BASE64_STANDARD.encode(whole);
+    let lines: Vec<&str> = (0..body.len())
+        .step_by(70)
+        .map(|at| &body[at..body.len().min(at + 70)])
+        .collect();
+    format!(
+        "-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n",
+        lines.join("\n")
+    )
 }
 
 /// An SSH string (RFC 4251, 5).
@@ -176,6 +181,22 @@ fn an_untouched_one_does_not() {
             let refused = ours(&key.allowed(""), &key.sshsig(flags, flags), NOW);
             let principal = "alice@example".to_owned();
             assert_eq!(refused, Err(PolicySignatureError::Untouched { principal }), "{flags}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_that_calls_itself_another_kind_does_not_get_around_the_touch() {
+    for key in SecurityKey::all() {
+        // For names that it does not know, the reader of SSH formats takes the data whole, flags and counter at its end.
+        let message = SshSig::signed_data(NAMESPACE, HashAlg::Sha512, TEXT).expect("data");
+        for flags in [0, PRESENT] {
+            let whole = [key.sign(flags, &message), vec![flags], COUNTER.to_be_bytes().to_vec()].concat();
+            for name in ["ssh-ed25519", "ecdsa-sha2-nistp256", "another@example.org", "ssh-dss"] {
+                let signature = [string(name.as_bytes()), string(&whole)].concat();
+                let refused = ours(&key.allowed(""), &armoured(&key, &signature), NOW);
+                assert!(refused.is_err(), "{name} {flags}: {refused:?}");
+            }
         }
     }
 }

@@ -188,16 +188,22 @@ impl Changes {
             return;
         }
         let judged_no_more = after.is_empty();
+        let accepts_more = !before.is_empty() && set(after).is_superset(&set(before));
         let parts = changed_parts(pcr, &old.events, &new.events);
         if parts.is_empty() || judged_no_more {
             let shown = |values: &[PcrValue]| {
                 let words: Vec<_> = values.iter().map(PcrValue::to_string).collect();
                 (!words.is_empty()).then(|| words.join(" or "))
             };
-            self.push(format!("PCR {pcr}"), shown(before), shown(after), judged_no_more);
+            self.push(
+                format!("PCR {pcr}"),
+                shown(before),
+                shown(after),
+                judged_no_more || accepts_more,
+            );
         }
         for (what, gone, added) in parts {
-            self.push(format!("PCR {pcr}, {what}"), gone, added, false);
+            self.push(format!("PCR {pcr}, {what}"), gone, added, accepts_more);
         }
     }
 
@@ -353,6 +359,10 @@ mod tests {
                 "{what}: {back:?}"
             );
         }
+        let mut value_more = strict();
+        value_more.images[0].pcr7.push(Bank::Sha256.zero());
+        assert!(diff(&strict(), &value_more)[0].weaker, "one more value of a register");
+        assert!(!diff(&value_more, &strict())[0].weaker);
         let mut more = strict();
         more.images.push(Image::new("other", Bank::Sha256));
         assert!(diff(&strict(), &more).iter().any(|c| c.what == "image" && c.weaker));

@@ -122,6 +122,15 @@ fn a_signed_register_stands_in_place_of_a_listed_one_never_beside_it() {
     );
     policy.images[0].pcr11.clear();
     assert_eq!(Policy::parse(policy.to_toml().as_bytes()), Ok(policy.clone()));
+    // A revoked value of another bank would never match, and the operator would believe that it does.
+    let mut other_bank = policy.clone();
+    let signed = other_bank.images[0].pcr11_signed.as_mut().expect("signed");
+    signed.revoked = vec![Bank::Sha384.zero()];
+    let refused = Policy::parse(other_bank.to_toml().as_bytes());
+    assert!(
+        matches!(refused, Err(PolicyError::OtherBank { pcr: 11, .. })),
+        "{refused:?}"
+    );
     // Registers 4 and 9 change with each image, but only Secure Boot can stand in for them.
     policy.images[0].pcr4.clear();
     policy.images[0].pcr9.clear();

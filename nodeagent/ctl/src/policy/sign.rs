@@ -28,9 +28,8 @@ pub fn sign(told: &Sign) -> Result<ExitCode, Failure> {
     let added = over_this_text(&text, &made)
         .map_err(|error| Failure::Machine(format!("ssh-keygen made no signature that can be read: {error}")))?;
     let [signature] = &added[..] else {
-        return Err(Failure::Machine(
-            "ssh-keygen made a signature over something else".into(),
-        ));
+        let why = "its signature does not verify here: the key must be ed25519, ecdsa with 256 bits, or a FIDO2 key";
+        return Err(file::fail(&told.key, why));
     };
     if !kept.contains(signature) {
         kept.push(signature.clone());

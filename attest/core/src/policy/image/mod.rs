@@ -243,6 +243,14 @@ impl Image {
                 bank: self.bank,
             });
         }
+        let mut revoked = self.pcr11_signed.iter().flat_map(|signed| &signed.revoked);
+        if revoked.any(|value| value.bank() != self.bank) {
+            return Err(PolicyError::OtherBank {
+                image: image(),
+                pcr: release::PCR,
+                bank: self.bank,
+            });
+        }
         if self.pcr11_signed.is_some() && !self.pcr11.is_empty() {
             return Err(PolicyError::TwoWays { image: image() });
         }

@@ -4,7 +4,7 @@
 use super::event::Part;
 use super::image::{Image, REGISTERS};
 use super::predict::registers::{after_phases, load_options};
-use super::predict::{PHASES, PredictError, risks};
+use super::predict::{PHASES, PredictError, phases_are_known, risks};
 use super::{Policy, PolicyError};
 use crate::eventlog::{Event, printable, replay, uefi};
 use crate::pcr::{JUDGED, Pcrs, extended};
@@ -105,6 +105,7 @@ pub fn learn(machine: &Machine<'_>, options: &Options) -> Result<Learnt, LearnEr
         .cloned()
         .collect();
     risks::are_known(&predicted)?;
+    phases_are_known(&options.phases)?;
     if let Some(pcr) = options.registers.iter().find(|pcr| !REGISTERS.contains(pcr)) {
         return Err(LearnError::NotJudged(*pcr));
     }

@@ -144,6 +144,15 @@ fn what_is_not_there_or_cannot_be_judged_is_refused() {
     boot.pcrs.values.remove(&7);
     let refused = learn(&boot.machine(Some(CMDLINE)), &options(&OLD_LINE));
     assert_eq!(refused, Err(LearnError::Missing(7)));
+    let phases = Options {
+        phases: vec!["final".into()],
+        ..options(&OLD_LINE)
+    };
+    let unknown = learn(&boot.machine(Some(CMDLINE)), &phases);
+    assert!(matches!(
+        unknown,
+        Err(LearnError::Predict(PredictError::UnknownPhase(_)))
+    ));
     let unknown = learn(&boot.machine(Some(CMDLINE)), &options(&["everything"]));
     assert!(matches!(
         unknown,

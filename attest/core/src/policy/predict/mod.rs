@@ -162,7 +162,8 @@ pub fn predict(image: &[u8], options: &Options) -> Result<Policy, PredictError> 
     })
 }
 
-fn phases_are_known(phases: &[String]) -> Result<(), PredictError> {
+/// Refuses a phase that does not exist, and an empty list.
+pub(crate) fn phases_are_known(phases: &[String]) -> Result<(), PredictError> {
     if phases.is_empty() {
         return Err(PredictError::NoPhase);
     }

@@ -49,10 +49,8 @@ impl Risk {
     /// must agree.
     pub fn is_closed(&self, cmdline: &str) -> bool {
         let words = || cmdline.split_ascii_whitespace();
-        let all_there = self
-            .arguments
-            .iter()
-            .all(|argument| words().any(|word| word == *argument));
+        let heard = heard_by_all(cmdline);
+        let all_there = self.arguments.iter().all(|argument| heard.contains(argument));
         let undone = words().any(|word| {
             let known = normal(word);
             let is_switch = self.switches.iter().any(|switch| known.starts_with(&normal(switch)));
@@ -60,6 +58,22 @@ impl Risk {
         });
         all_there && !undone
     }
+}
+
+/// The words that kernel and systemd both take for themselves: outside of either kind of quotes, and before a lone `--`, behind which
+/// the kernel takes nothing.
+fn heard_by_all(cmdline: &str) -> Vec<&str> {
+    let mut heard = Vec::new();
+    let (mut single, mut double) = (false, false);
+    for word in cmdline.split_ascii_whitespace().take_while(|word| *word != "--") {
+        let begins_outside = !single && !double;
+        single ^= word.matches('\'').count() % 2 == 1;
+        double ^= word.matches('"').count() % 2 == 1;
+        if begins_outside {
+            heard.push(word);
+        }
+    }
+    heard
 }
 
 /// A word as the most lenient of its readers takes it: quotes do not count, `-` and `_` are the same, `rd.` means in the initrd.
@@ -117,6 +131,23 @@ mod tests {
                 assert_eq!(names(&as_part_of_another), [risk.name], "{argument}");
             }
         }
+    }
+
+    #[test]
+    fn a_word_that_the_kernel_or_systemd_takes_for_something_else_is_none() {
+        let moved = SAFE.replace(" nohibernate", "");
+        for line in [
+            format!("{moved} -- nohibernate"),
+            format!("{moved} x=\"a nohibernate b\""),
+            format!("{moved} x='a nohibernate b'"),
+        ] {
+            assert_eq!(names(&line), ["hibernation"], "{line}");
+        }
+        assert_eq!(
+            names(&format!("x=\"a b\" y='c' {SAFE} -- z")),
+            [""; 0],
+            "whole quotes before it do no harm"
+        );
     }
 
     #[test]

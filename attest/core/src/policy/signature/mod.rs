@@ -215,7 +215,7 @@ fn may_sign_at(signer: &Signer, now: Instant) -> Result<(), PolicySignatureError
 }
 
 fn somebody_touched(signer: &Signer, signature: &SshSig) -> Result<(), PolicySignatureError> {
-    if fido::user_was_present(signature.signature()) {
+    if fido::user_was_present(signer.key.key_data(), signature.signature()) {
         Ok(())
     } else {
         Err(PolicySignatureError::Untouched {
