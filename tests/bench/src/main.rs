@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+/// What attestation costs.
+mod attest;
 /// The promises, as tests.
 mod check;
 /// A node in a container: everything real but the machine.
@@ -34,6 +36,8 @@ enum What {
         /// The node's package.
         deb: PathBuf,
     },
+    /// Appraisals a second; a fleet against one Verifier; its start with many enrolled nodes.
+    Attest(attest::Options),
     /// The figures that the scenes wrote, as a benchmark's.
     Scenes {
         /// Name of the benchmark.
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
 fn play(now: u64) -> anyhow::Result<bool> {
     match Options::parse().what {
         What::Stamp { file } => stamp::write(now, &file).map(|()| true),
+        What::Attest(options) => attest::measure(&options)?.publish("attest").map(|()| true),
         What::Scenes { name, file } => table::of_scenes(&file)?.publish(&name).map(|()| true),
         What::Units { rounds, deb } => {
             rempart_harness::in_own_mounts()?;

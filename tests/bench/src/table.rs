@@ -16,38 +16,55 @@ pub struct Row {
     baseline: Option<f64>,
     /// `value / baseline`.
     ratio: Option<f64>,
-    /// At most this, in `unit`.
+    /// At most this, in `unit`; at least this where a higher figure is better.
     aim: Option<f64>,
     met: Option<bool>,
 }
 
-/// The figures of one benchmark.
-#[derive(Debug, Default)]
-pub struct Table(Vec<Row>);
+/// The figures of one benchmark, and what must be known to read them.
+#[derive(Debug, Default, Serialize)]
+pub struct Table {
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
 
 impl Table {
-    /// Adds a figure.
+    /// Adds a figure whose aim is to be not above.
     pub fn add(&mut self, name: &str, value: f64, unit: &str, baseline: Option<f64>, aim: Option<f64>) {
-        self.0.push(Row {
+        self.row(name, value, unit, baseline, aim, aim.map(|aim| value <= aim));
+    }
+
+    /// Adds a figure whose aim is to be not below.
+    pub fn at_least(&mut self, name: &str, value: f64, unit: &str, baseline: Option<f64>, aim: Option<f64>) {
+        self.row(name, value, unit, baseline, aim, aim.map(|aim| value >= aim));
+    }
+
+    /// Adds a line below the table.
+    pub fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
+    }
+
+    fn row(&mut self, name: &str, value: f64, unit: &str, baseline: Option<f64>, aim: Option<f64>, met: Option<bool>) {
+        self.rows.push(Row {
             name: name.to_owned(),
             value,
             unit: unit.to_owned(),
             baseline,
             ratio: baseline.filter(|base| *base > 0.0).map(|base| value / base),
             aim,
-            met: aim.map(|aim| value <= aim),
+            met,
         });
     }
 
     /// Prints and writes it.
     pub fn publish(&self, name: &str) -> Result<()> {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
-        let width = self.0.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         println!(
             "{:<width$} {:>10} {:<4} {:>10} {:>7} {:>8}",
             name, "value", "unit", "baseline", "ratio", "aim"
         );
-        for row in &self.0 {
+        for row in &self.rows {
             let met = match row.met {
                 None => "",
                 Some(true) => " met",
@@ -59,10 +76,11 @@ impl Table {
                 row.name, row.value, row.unit
             );
         }
+        self.notes.iter().for_each(|note| println!("{note}"));
         let folder = repository().join("target/bench");
         fs::create_dir_all(&folder)?;
         let file = folder.join(format!("{name}.json"));
-        fs::write(&file, serde_json::to_vec_pretty(&self.0)?)?;
+        fs::write(&file, serde_json::to_vec_pretty(self)?)?;
         println!("{}", file.display());
         Ok(())
     }
@@ -122,10 +140,11 @@ mod tests {
         table.add("a", 5.0, "ms", Some(2.0), Some(5.0));
         table.add("b", 5.1, "ms", None, Some(5.0));
         table.add("c", 1.0, "ms", None, None);
+        table.at_least("d", 1.0, "/s", None, Some(2.0));
         assert_eq!(
-            table.0.iter().map(|row| row.met).collect::<Vec<_>>(),
-            [Some(true), Some(false), None]
+            table.rows.iter().map(|row| row.met).collect::<Vec<_>>(),
+            [Some(true), Some(false), None, Some(false)]
         );
-        assert_eq!(table.0[0].ratio, Some(2.5));
+        assert_eq!(table.rows[0].ratio, Some(2.5));
     }
 }
