@@ -60,6 +60,14 @@ impl Bank {
         }
     }
 
+    /// As in policies and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+        }
+    }
+
     /// The value of a register that was never extended.
     pub fn zero(self) -> Digest {
         match self {
@@ -74,20 +82,22 @@ impl Bank {
             Self::Sha256 => &digest::SHA256,
             Self::Sha384 => &digest::SHA384,
         };
-        let mut context = digest::Context::new(algorithm);
-        for part in parts {
-            context.update(part);
-        }
-        Digest::from_bytes(context.finish().as_ref()).expect("a hash has its own length")
+        let hash = match parts {
+            // Without a context, which would be allocated: a replay hashes each event.
+            [part] => digest::digest(algorithm, part),
+            parts => {
+                let mut context = digest::Context::new(algorithm);
+                parts.iter().for_each(|part| context.update(part));
+                context.finish()
+            }
+        };
+        Digest::from_bytes(hash.as_ref()).expect("a hash has its own length")
     }
 }
 
 impl fmt::Display for Bank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sha256 => "sha256",
-            Self::Sha384 => "sha384",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -221,7 +231,12 @@ impl Pcrs {
 
 /// The value of a register `old` after one extend by `digest`.
 pub fn extended(old: &PcrValue, digest: &PcrValue) -> PcrValue {
-    old.bank().hash(&[old.as_bytes(), digest.as_bytes()])
+    let (old_bytes, new_bytes) = (old.as_bytes(), digest.as_bytes());
+    let mut joined = [0; 2 * 48];
+    let len = old_bytes.len() + new_bytes.len();
+    joined[..old_bytes.len()].copy_from_slice(old_bytes);
+    joined[old_bytes.len()..len].copy_from_slice(new_bytes);
+    old.bank().hash(&[&joined[..len]])
 }
 
 #[cfg(test)]

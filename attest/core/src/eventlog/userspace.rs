@@ -1,6 +1,8 @@
 //! systemd's log of measurements from user space: /run/log/systemd/tpm2-measure.log, a JSON text sequence (RFC 7464) of records in
 //! the TCG Canonical Event Log's JSON form, as systemd 255 and later writes them.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::{Event, printable};
@@ -42,26 +44,28 @@ pub enum UserspaceLogError {
 
 // systemd adds fields over time (nv_index, boot ids): unknown ones are passed over, because only the digest counts.
 #[derive(Deserialize)]
-struct Record {
+struct Record<'a> {
     pcr: Option<u8>,
-    digests: Vec<RecordDigest>,
-    #[serde(default)]
-    content: Content,
+    #[serde(borrow)]
+    digests: Vec<RecordDigest<'a>>,
+    #[serde(borrow, default)]
+    content: Content<'a>,
 }
 
 #[derive(Deserialize)]
-struct RecordDigest {
-    #[serde(rename = "hashAlg")]
-    hash_alg: String,
-    digest: String,
+struct RecordDigest<'a> {
+    #[serde(rename = "hashAlg", borrow)]
+    hash_alg: Cow<'a, str>,
+    #[serde(borrow)]
+    digest: Cow<'a, str>,
 }
 
 #[derive(Default, Deserialize)]
-struct Content {
-    #[serde(default)]
-    string: Option<String>,
-    #[serde(rename = "eventType", default)]
-    event_type: Option<String>,
+struct Content<'a> {
+    #[serde(default, borrow)]
+    string: Option<Cow<'a, str>>,
+    #[serde(rename = "eventType", default, borrow)]
+    event_type: Option<Cow<'a, str>>,
 }
 
 /// Reads a log into measurements of `bank`, in order. An empty log has none.
@@ -94,7 +98,7 @@ pub fn parse(bytes: &[u8], bank: Bank) -> Result<Vec<Event>, UserspaceLogError> 
 /// `None` for a record that is not about a register (NV indexes, systemd 259).
 fn event(number: usize, record: &[u8], bank: Bank) -> Result<Option<Event>, UserspaceLogError> {
     let malformed = |why: String| UserspaceLogError::Malformed { record: number, why };
-    let record: Record = serde_json::from_slice(record).map_err(|e| malformed(e.to_string()))?;
+    let record: Record<'_> = serde_json::from_slice(record).map_err(|e| malformed(e.to_string()))?;
     let Some(pcr) = record.pcr else { return Ok(None) };
     if pcr >= 24 {
         return Err(malformed(format!("there is no PCR {pcr}")));
@@ -102,7 +106,7 @@ fn event(number: usize, record: &[u8], bank: Bank) -> Result<Option<Event>, User
     let digest = record
         .digests
         .iter()
-        .find(|d| d.hash_alg == bank.to_string())
+        .find(|d| d.hash_alg == bank.name())
         .ok_or(UserspaceLogError::NoBank { record: number, bank })?;
     let digest = PcrValue::from_hex(&digest.digest)
         .filter(|d| d.bank() == bank)

@@ -146,7 +146,7 @@ impl Judge<'_> {
     /// PCRs 0 to 9 as IMA saw them when it started. Only comparable when IMA hashes by the quoted bank's hash; else PCR 10 alone
     /// holds the list to this boot.
     fn aggregate(&self, measurement: &Measurement<'_>) -> Option<Finding> {
-        if measurement.algorithm != self.pcrs.bank.to_string() {
+        if measurement.algorithm != self.pcrs.bank.name() {
             return None;
         }
         let registers: Vec<PcrValue> = (0..10).filter_map(|index| self.pcrs.value(index)).collect();
