@@ -114,8 +114,8 @@ impl Image {
     pub fn measured_by_systemd(&self, bank: &str) -> Result<Vec<(String, String)>> {
         let mut command = Command::new(repository().join("tests/image/measure"));
         let lines = run(command.arg(self.uki()).arg(bank))?;
-        let pair = |line: &str| Some(line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()))?);
-        Ok(lines.lines().filter_map(pair).collect())
+        let pairs = lines.lines().filter_map(|line| line.split_once(' '));
+        Ok(pairs.map(|(path, value)| (path.to_owned(), value.to_owned())).collect())
     }
 
     /// The measured command line.

@@ -11,7 +11,7 @@ use crate::{
 pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     let variables = stage.scratch("boot-entry")?.join("variables.fd");
     let command_line = format!(
-        "{} host_entry=1 systemd.import_credentials=yes",
+        "host_entry=1 {} systemd.import_credentials=yes",
         stage.image().command_line()?
     );
     let mut nvram = Nvram::open(&stage.image().firmware("VARS"))?;

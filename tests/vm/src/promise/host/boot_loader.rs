@@ -15,7 +15,7 @@ const PARTITION: u64 = 96;
 pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     let esp = stage.scratch("boot-loader")?.join("esp.img");
     let esp = BootPartition::empty(&esp, PARTITION)?;
-    let options = format!("{} host_entry=1", stage.image().command_line()?);
+    let options = format!("host_entry=1 {}", stage.image().command_line()?);
     esp.write("EFI/BOOT/BOOTX64.EFI", &std::fs::read(stage.image().boot_loader()?)?)?
         .write("EFI/demo/demo.efi", &std::fs::read(stage.image().uki())?)?
         .write("loader/loader.conf", b"timeout 0\ndefault host.conf\n")?
