@@ -288,21 +288,22 @@ impl Site {
         Ok(())
     }
 
-    /// Installs the policy of the image with another value for one register, as an operator does who learnt it from a trusted boot.
-    pub fn install_policy_with(&mut self, pcr: u8, value: &str) -> anyhow::Result<()> {
+    /// Installs the policy of the image with other values for some registers, as an operator does who learnt them from a trusted boot.
+    pub fn install_policy_with(&mut self, learnt: &[(u8, &str)]) -> anyhow::Result<()> {
         self.counter += 1;
         let (path, _) = self.image_policy(&[])?;
         let text = fs::read_to_string(&path)?;
+        let replaced = |line: &str| learnt.iter().any(|(pcr, _)| line.starts_with(&format!("pcr{pcr} = [")));
         let mut lines: Vec<String> = Vec::new();
         let mut inside = false;
         for line in text.lines() {
-            inside |= line.starts_with(&format!("pcr{pcr} = ["));
+            inside |= replaced(line);
             if !inside {
                 lines.push(line.to_owned());
             }
             inside &= !line.contains(']');
             if line.starts_with("[[image]]") {
-                lines.push(format!("pcr{pcr} = [\"{value}\"]"));
+                lines.extend(learnt.iter().map(|(pcr, value)| format!("pcr{pcr} = [\"{value}\"]")));
             }
         }
         fs::write(&path, lines.join("\n") + "\n")?;

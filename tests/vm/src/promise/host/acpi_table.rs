@@ -44,7 +44,7 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
         format!("{} {}; {}", node.word(), node.reason(), device.trim()),
     );
 
-    stage.site().install_policy_with(1, &learnt)?;
+    stage.site().install_policy_with(&[(1, learnt.as_str())])?;
     node.node().sh("rempart attest; true")?;
     let node = node.again()?;
     node.row(report, "host::acpi_table_under_a_learnt_policy", &[1]);
