@@ -190,3 +190,49 @@ pub async fn read_line(reader: &mut BufReader<UnixStream>) -> Result<Vec<u8>, Li
         _ => Err(LineError::PeerClosed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::UnixListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_questions_for_the_status_are_one_to_the_guard() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("guard.sock");
+        let listener = UnixListener::bind(&path).expect("socket");
+        let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let mut reader = BufReader::new(stream);
+                read_line(&mut reader).await.expect("a question");
+                let answer =
+                    r#"{"v":1,"enforcing":false,"armed":false,"lost":0,"programs":[{"name":"p","attached":true}]}"#;
+                reader
+                    .get_mut()
+                    .write_all(format!("{answer}\n").as_bytes())
+                    .await
+                    .expect("sent");
+            }
+        });
+        let guard = Guard::at(path);
+        let all = [(); 50].map(|()| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.recent_status().await.programs.len() })
+        });
+        for one in all {
+            assert_eq!(one.await.expect("no panic"), 1);
+        }
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+        tokio::time::sleep(RECENT).await;
+        let _ = guard.recent_status().await;
+        assert_eq!(
+            asked.load(std::sync::atomic::Ordering::SeqCst),
+            2,
+            "and not for longer than it is recent"
+        );
+    }
+}

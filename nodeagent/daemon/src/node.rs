@@ -178,11 +178,15 @@ impl Node {
     /// The machine was suspended and runs again.
     pub fn resumed(self: &Arc<Self>) {
         let now = clock::boottime();
-        let before = self.lock().resumed_at.replace(now);
-        if before.is_none_or(|before| now > before + RESUMED_ONCE) {
-            tracing::info!("the machine was suspended; attesting again");
-            self.take(Input::Resumed);
+        let told = |inner: &Inner| inner.resumed_at.is_some_and(|before| now <= before + RESUMED_ONCE);
+        let mut inner = self.lock();
+        if told(&inner) {
+            return;
         }
+        inner.resumed_at = Some(now);
+        drop(inner);
+        tracing::info!("the machine was suspended; attesting again");
+        self.take(Input::Resumed);
     }
 
     /// The Verifier has another policy than the one of the last result.

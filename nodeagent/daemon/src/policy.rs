@@ -18,6 +18,8 @@ use crate::{clock, node::Node};
 
 /// How long after the last question the next one is asked at the earliest.
 const BREATH: Duration = Duration::from_secs(5);
+/// After a Verifier that was not there: it restarts, or the connection broke. Each node waits half of it to half as much again.
+const AWAY: Duration = Duration::from_secs(120);
 /// How much longer than the Verifier holds an answer the node waits for it.
 const SLACK: Duration = Duration::from_secs(30);
 
@@ -42,10 +44,14 @@ pub async fn watch(node: Arc<Node>, verifier: Origin, trust: Trust, interval: Du
             Ok(_) => BREATH,
             Err(error) => {
                 tracing::debug!("the Verifier does not tell of policy changes: {error}");
-                interval
+                match error {
+                    // It has no room for another question, or does not know this one.
+                    HttpsError::Refused { .. } => interval,
+                    _ => AWAY.min(interval),
+                }
             }
         };
-        tokio::time::sleep(wait + wait * clock::jitter() / 5000).await;
+        tokio::time::sleep(wait / 2 + wait * clock::jitter() / 1000).await;
     }
 }
 

@@ -15,6 +15,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How long it stays open after the last job.
 const IDLE: Duration = Duration::from_secs(1);
+/// What one job may take, waiting in line included: some TPMs need most of a minute to make an RSA key.
+const JOB: Duration = Duration::from_secs(120);
+/// What a signature in the middle of a TLS handshake may take.
+const SIGNATURE: Duration = Duration::from_secs(30);
 /// Jobs in line; each waits for a task of ours, of which there are a few.
 const LINE: usize = 64;
 
@@ -24,6 +28,9 @@ pub enum JobError {
     /// The TPM, or the way to it.
     #[error(transparent)]
     Tpm(#[from] TpmError),
+    /// No answer.
+    #[error("the TPM did not answer within {} s; if it stays so, reboot", .0.as_secs())]
+    Slow(Duration),
     /// The thread ended: a defect of this program.
     #[error("the thread that uses the TPM has ended; restart rempartd and report this")]
     ThreadGone,
@@ -61,24 +68,34 @@ impl TpmLine {
     ) -> Result<T, JobError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let job: Job = Box::new(move |slot| drop(answer.send(slot.use_for(work))));
-        // The line is full when the TPM hangs: then this waits as well, off the run time's threads.
-        let jobs = self.jobs.clone();
-        let queued = tokio::task::spawn_blocking(move || jobs.send(job)).await;
-        if !matches!(queued, Ok(Ok(()))) {
-            return Err(JobError::ThreadGone);
+        // The line is full when the TPM hangs: trying is enough, each of us stands in it once.
+        self.queue(job)?;
+        match tokio::time::timeout(JOB, answered).await {
+            Ok(answer) => Ok(answer.map_err(|_| JobError::ThreadGone)??),
+            Err(_) => Err(JobError::Slow(JOB)),
         }
-        Ok(answered.await.map_err(|_| JobError::ThreadGone)??)
     }
 
-    /// As [`TpmLine::run`], for callers that cannot wait asynchronously.
+    /// As [`TpmLine::run`], for callers that cannot wait asynchronously and not as long.
     pub fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tpm) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, JobError> {
         let (answer, answered) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |slot| drop(answer.send(slot.use_for(work))));
-        self.jobs.send(job).map_err(|_| JobError::ThreadGone)?;
-        Ok(answered.recv().map_err(|_| JobError::ThreadGone)??)
+        self.queue(job)?;
+        match answered.recv_timeout(SIGNATURE) {
+            Ok(answer) => Ok(answer?),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(JobError::Slow(SIGNATURE)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(JobError::ThreadGone),
+        }
+    }
+
+    fn queue(&self, job: Job) -> Result<(), JobError> {
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            mpsc::TrySendError::Full(_) => JobError::Slow(JOB),
+            mpsc::TrySendError::Disconnected(_) => JobError::ThreadGone,
+        })
     }
 }
 
@@ -142,5 +159,33 @@ impl ResidentKey for ResidentTlsKey {
             Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(sign),
             _ => sign(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_does_not_move_is_told_and_not_waited_for() {
+        let (jobs, _line) = mpsc::sync_channel(1);
+        let stuck = TpmLine { jobs };
+        let waits = stuck.queue(Box::new(|_| ()));
+        assert!(waits.is_ok());
+        let refused = stuck.run(|_| Ok(())).await;
+        assert!(matches!(refused, Err(JobError::Slow(_))));
+    }
+
+    #[tokio::test]
+    async fn a_tpm_that_cannot_be_opened_is_told_to_each_who_asks() {
+        let line = TpmLine::start(TpmOptions::new("swtpm:host=127.0.0.1,port=1")).expect("a thread");
+        for _ in 0..2 {
+            let refused = line.run(|_| Ok(())).await;
+            assert!(
+                matches!(refused, Err(JobError::Tpm(TpmError::Open { .. }))),
+                "{refused:?}"
+            );
+        }
+        assert!(matches!(line.run_blocking(|_| Ok(())), Err(JobError::Tpm(_))));
     }
 }

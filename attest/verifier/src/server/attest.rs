@@ -102,7 +102,14 @@ async fn enrolled(verifier: &Verifier, name: &str) -> Result<(Arc<Node>, Enrolle
 
 async fn policy(verifier: &Verifier, node: &Node) -> Result<Arc<Active>, Refused> {
     verifier.recent.policy().await.map_err(|error| match error {
-        ActiveError::None => Refused::forbidden(format!("attestation of {} refused: {error}", node.name)),
+        // A finding, so that the node can tell: it is not the one to blame, and asks again.
+        ActiveError::None => {
+            let remedy = "rempart-verifier policy install FILE";
+            Refused::findings(
+                &node.name,
+                vec![Finding::new("policy", "policy", "the Verifier has none", remedy)],
+            )
+        }
         ActiveError::Policy(_) => Refused::internal(&error),
         ActiveError::Registry(_) => Refused::unavailable(&error),
     })

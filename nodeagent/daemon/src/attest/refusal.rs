@@ -5,9 +5,9 @@
 use rempart_attest::{Finding, api::Refusal};
 use rempart_backend::https::HttpsError;
 
-/// Refusals of a certificate that another Verifier made, or for a TPM that does not hold the name any more: a new one is
-/// asked for. Whether it is given is for the Verifier to say.
-const CERTIFICATE_CHECKS: [&str; 2] = ["ak-certificate", "ek"];
+/// Refusals of a certificate that another Verifier made, or for a TPM that does not hold the name (any more, or again: the node
+/// was removed and added): a new one is asked for. Whether it is given is for the Verifier to say.
+const CERTIFICATE_CHECKS: [&str; 3] = ["ak-certificate", "ek", "enrolment"];
 /// Refusals that a measurement in mid-boot or a slow machine can cause. They are tried again before they count.
 const PASSING_CHECKS: [&str; 3] = ["challenge", "event-log", "pcr-digest"];
 /// The Verifier saw drift before and refuses everything until its operator clears the node.
@@ -168,10 +168,12 @@ mod tests {
             refused(403, &["challenge", "pcr-digest"], false),
             Attempt::Passing(..)
         ));
-        assert!(matches!(
-            refused(403, &["ak-certificate"], false),
-            Attempt::Certificate(..)
-        ));
+        for check in CERTIFICATE_CHECKS {
+            assert!(
+                matches!(refused(403, &[check], false), Attempt::Certificate(..)),
+                "{check}"
+            );
+        }
         let counts = |checks: &[&str], latched| match refused(403, checks, latched) {
             Attempt::Ended(Failure::Refused { held, .. }) => held,
             _ => panic!("{checks:?} counts"),

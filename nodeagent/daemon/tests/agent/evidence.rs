@@ -28,6 +28,7 @@ async fn the_evidence_that_was_sent_can_be_kept_in_both_formats_also_when_it_was
     assert!(Evidence::from_cbor(&forced.expect("written")).is_ok());
 
     world.install_policy(2, &"ff".repeat(32));
+    world.attest_until(77);
     let (code, refused) = save("refused.json", &[]);
     assert_eq!(code, Some(77));
     let refused: Evidence = serde_json::from_slice(&refused.expect("written all the same")).expect("Evidence");

@@ -290,9 +290,25 @@ impl World {
         self.verifier_command(&["policy", "install", &file.display().to_string()], "");
     }
 
-    /// The Verifier's operator ends the latch of the node.
+    /// `rempart attest`, until it ends with `code`: what an operator changes at the Verifier counts there a moment later.
+    pub fn attest_until(&self, code: i32) -> Output {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let output = self.rempart(&["attest"]);
+            if output.status.code() == Some(code) {
+                return output;
+            }
+            assert!(Instant::now() < until, "never {code}: {output:?} {}", self.logs());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The Verifier's operator ends the latch of the node; whatever was changed there before counts when this returns.
     pub fn clear_node(&self) {
+        // The running Verifier looks ten times a second. A node that it judges by the old policy would be held again.
+        std::thread::sleep(Duration::from_secs(1));
         self.verifier_command(&["node", "clear", "demo-1"], "");
+        std::thread::sleep(Duration::from_secs(1));
     }
 
     /// `rempart-verifier ARGUMENTS` with `input`.
