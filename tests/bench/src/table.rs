@@ -21,8 +21,8 @@ pub struct Row {
     met: Option<bool>,
 }
 
-/// The figures of one benchmark, and what must be known to read them.
-#[derive(Debug, Default, Serialize)]
+/// The figures of one benchmark, and what must be known to read them. The file holds the figures alone, as a list.
+#[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Row>,
     notes: Vec<String>,
@@ -80,7 +80,7 @@ impl Table {
         let folder = repository().join("target/bench");
         fs::create_dir_all(&folder)?;
         let file = folder.join(format!("{name}.json"));
-        fs::write(&file, serde_json::to_vec_pretty(self)?)?;
+        fs::write(&file, serde_json::to_vec_pretty(&self.rows)?)?;
         println!("{}", file.display());
         Ok(())
     }
