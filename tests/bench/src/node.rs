@@ -68,7 +68,7 @@ impl Node {
             format!(
                 "[node]\nname = \"{NODE}\"\n[verifier]\nurl = \"{id}\"\nca = \"/etc/rempart/ca.pem\"\n[tpm]\ntcti = \"{tcti}\"\n\
                  [vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"/etc/rempart/ca.pem\"\n\
-                 [guard]\ndegraded = \"allow\"\n",
+                 [guard]\ndegraded = \"allow\"\n[tee]\nprovider = \"none\"\n",
                 bao.port()
             ),
         )?;
@@ -201,7 +201,7 @@ fn start_verifier(folder: &Path, pki: &Pki, port: u16, id: &str) -> Result<Proce
     Ok(process)
 }
 
-/// What rempart-evidence sends (a CBOR map, RFC 8949) on a machine whose firmware measured nothing but its log's header:
+/// What rempart-evidence sends to an agent that asks for no TEE report (a CBOR map, RFC 8949) on a machine whose firmware measured nothing but its log's header:
 /// TCG_EfiSpecIDEvent in an EV_NO_ACTION event, SHA-256 only (PC Client Platform Firmware Profile, 10.4.5.1).
 fn empty_logs() -> Vec<u8> {
     let (sha256, sha256_size) = (0x000b_u16, 32_u16);
