@@ -158,7 +158,8 @@ async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &A
     // A TPM that nobody approved yet says nothing about the node.
     let mut held = !standing.is_empty();
     if !held && !drift.is_empty() {
-        held = hold(verifier, node, &drift).await?;
+        hold(verifier, node, &drift).await?;
+        held = true;
     }
     let all = standing.into_iter().chain(findings).collect();
     Err(if held {
@@ -173,8 +174,8 @@ fn is_drift(finding: &Finding, node: &Node) -> bool {
     finding.who == node.name && finding.check != "identity"
 }
 
-/// Latches, and has the vault told. True also when another replica was faster.
-async fn hold(verifier: &Verifier, node: &Node, drift: &[&Finding]) -> Result<bool, Refused> {
+/// Latches, and has the vault told, unless another replica was faster.
+async fn hold(verifier: &Verifier, node: &Node, drift: &[&Finding]) -> Result<(), Refused> {
     let what: Vec<&str> = drift.iter().map(|finding| finding.what.as_str()).collect();
     let mut reason = what.join("; ");
     if reason.len() > REASON {
@@ -197,7 +198,7 @@ async fn hold(verifier: &Verifier, node: &Node, drift: &[&Finding]) -> Result<bo
             revoker.wake();
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 fn latched(node: &Node) -> Option<Finding> {
