@@ -111,8 +111,6 @@ pub enum Action {
     AttestWithin(Duration),
     /// Tick at this time at the latest.
     TickAt(Duration),
-    /// Have the guard arm the machine-wide denials.
-    Arm,
     /// Revoke tokens and forget what was cached.
     Forget,
     /// Tell the bus, the journal and the audit log.
@@ -217,7 +215,7 @@ impl State {
         let until = now + pace.lease;
         let mut actions = vec![Action::TickAt(until), Action::AttestAfter(pace.next(jitter))];
         if !matches!(self, Self::Unlocked { .. }) {
-            actions.extend([Action::Arm, Action::Announce]);
+            actions.push(Action::Announce);
         }
         let state = Self::Unlocked {
             until,

@@ -115,7 +115,10 @@ impl Guard {
 
     /// Denies machine-wide vectors from now on.
     pub async fn arm(&self) -> Result<(), GuardError> {
-        done(self.exchange(&Request::Arm { v: V }, None).await?)
+        let outcome = self.exchange(&Request::Arm { v: V }, None).await?;
+        // Nobody is to be shown the state of before.
+        *self.recent.lock().await = None;
+        done(outcome)
     }
 
     /// Calls `each` for every event until the stream ends.

@@ -11,6 +11,7 @@ use rempart_api::bus::State as Word;
 use rempart_backend::{Backend, Grant, GrantSource, Later};
 use rempart_core::{
     audit::What,
+    config::Degraded,
     machine::{Action, Input, Latch, Pace, State},
 };
 use tokio::{
@@ -22,7 +23,7 @@ use crate::{
     attest::{Attestor, Facts, Failure},
     audit::Audit,
     clock,
-    guard::Guard,
+    guard::{Guard, GuardError},
     systemd::notify,
 };
 
@@ -59,6 +60,7 @@ pub struct Node {
     backend: Arc<dyn Backend>,
     audit: Arc<Audit>,
     guard: Guard,
+    degraded: Degraded,
 }
 
 struct Inner {
@@ -76,6 +78,7 @@ impl Node {
         backend: Arc<dyn Backend>,
         audit: Arc<Audit>,
         guard: Guard,
+        degraded: Degraded,
     ) -> Arc<Self> {
         let view = View {
             state: Word::Booting,
@@ -98,6 +101,7 @@ impl Node {
             backend,
             audit,
             guard,
+            degraded,
         })
     }
 
@@ -145,7 +149,11 @@ impl Node {
     }
 
     async fn one_round(self: &Arc<Self>) {
-        let input = match self.attestor.round().await {
+        let attested = match self.attestor.round().await {
+            Ok(grant) => self.arm().await.map(|()| grant),
+            Err(failure) => Err(failure),
+        };
+        let input = match attested {
             Ok(grant) => {
                 let grant = Arc::new(grant);
                 self.lock().grant = Some((grant.clone(), clock::boottime()));
@@ -258,7 +266,6 @@ impl Node {
                 }
                 // The loop ticks more often than any lease ends.
                 Action::TickAt(_) => {}
-                Action::Arm => self.arm(),
                 Action::Forget => {
                     inner.grant = None;
                     let backend = self.backend.clone();
@@ -305,13 +312,23 @@ impl Node {
         });
     }
 
-    fn arm(&self) {
-        let guard = self.guard.clone();
-        tokio::spawn(async move {
-            if let Err(error) = guard.arm().await {
+    /// Has the guard deny the machine-wide vectors: before anybody may take a secret, and again at each round.
+    async fn arm(&self) -> Result<(), Failure> {
+        match self.guard.arm().await {
+            Ok(()) => Ok(()),
+            // A kernel that enforces nothing; each release asks the guard for itself, and guard.degraded decides there.
+            Err(error @ GuardError::Refused(_)) => {
                 tracing::warn!("machine-wide protection is not armed: {error}");
+                Ok(())
             }
-        });
+            Err(error) if self.degraded == Degraded::Allow => {
+                tracing::warn!("machine-wide protection is not armed: {error}");
+                Ok(())
+            }
+            Err(error) => Err(Failure::Failed(format!(
+                "machine-wide protection is not armed: {error}"
+            ))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -79,7 +79,14 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     let tpm = TpmLine::start(setup.tpm.clone()).context("no thread for the TPM")?;
     let attestor = Attestor::new(&setup, tpm, audit.clone(), guard.clone());
     let pace = Pace::every(setup.settings.interval);
-    let node = Node::new(pace, attestor, backend.clone(), audit.clone(), guard.clone());
+    let node = Node::new(
+        pace,
+        attestor,
+        backend.clone(),
+        audit.clone(),
+        guard.clone(),
+        setup.settings.degraded,
+    );
 
     let bus = connect(setup.places.bus.as_deref())
         .await
