@@ -35,9 +35,9 @@ pub fn work(target: &Target) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The kept corpus.
+/// The kept corpus, in the checkout that the current folder is in: `x` goes to its root.
 pub fn corpus(target: &Target) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
+    Path::new("tests/fuzz/corpus").join(target.name)
 }
 
 impl Engine {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// The repository's root.
+/// The checkout that the current folder is in. Not the one that was compiled: several share one folder of built programs, and the
+/// first of them may be gone.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .unwrap_or_else(|_| PathBuf::from("."))
+    let here = env::current_dir().unwrap_or_default();
+    let root = here.ancestors().find(|folder| folder.join("tests/harness").is_dir());
+    root.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// `$XDG_CACHE_HOME/rempart`, else `~/.cache/rempart`: what is costly to make and safe to lose.

@@ -152,7 +152,7 @@ fn certificates() -> Vec<Vec<u8>> {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(ak::AIK_PURPOSE.to_vec())];
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
-        inner(&params.signed_by(&key, &issuer).expect("a certificate").der())
+        inner(params.signed_by(&key, &issuer).expect("a certificate").der())
     };
     vec![
         leaf(&|_| ()),
