@@ -121,7 +121,7 @@ async fn policy(verifier: &Verifier, node: &Node) -> Result<Arc<Active>, Refused
                 vec![Finding::new("policy", "policy", "the Verifier has none", remedy)],
             )
         }
-        ActiveError::Policy(_) => Refused::internal(&error),
+        ActiveError::Policy(_) | ActiveError::Signature(_) => Refused::internal(&error),
         ActiveError::Registry(_) => Refused::unavailable(&error),
     })
 }
