@@ -41,11 +41,22 @@ enum vector {
 	V_EARLY_FD = 36,
 	V_AGENT_KILL = 50,
 	V_PRLIMIT = 51,
+	V_CGROUP_KILL = 52,
+	V_CGROUP_FREEZE = 53,
+	V_CGROUP_MOVE = 54,
+	V_CGROUP_LIMIT = 55,
+	V_CGROUP_V1 = 56,
+	V_SCHED = 57,
+	V_NICE = 58,
+	V_IO_PRIO = 59,
 	V_BPF_LOAD = 60,
 	V_BPF_MAP = 61,
 	V_BPF_PROG = 62,
 	V_UNPIN = 63,
 	V_BPFFS_UMOUNT = 64,
+	V_MOVE_MOUNT = 65,
+	V_PIN_OPEN = 66,
+	V_LINK_GET = 67,
 	V_MODULE_LOAD = 70,
 	V_KEXEC = 71,
 	V_KCORE = 72,
@@ -57,6 +68,11 @@ enum vector {
 	V_CORE_PATTERN = 78,
 	V_MODPROBE_PATH = 79,
 	V_PERF = 80,
+	V_TRACEFS = 81,
+	V_DEBUGFS = 82,
+	V_PORT = 83,
+	V_PCI = 84,
+	V_ACPI = 85,
 };
 
 /* Label of a thread group: which unit it belongs to. unit 0 is no label. */
@@ -76,6 +92,16 @@ struct label {
 #define LABEL_AGENT 2
 /* Forked by PID 1 itself, no label yet (unit 0). An orphan, whose parent is PID 1 as well, has not got it. */
 #define LABEL_BY_INIT 4
+/* While learning only: the folder is one that must not be mounted over. */
+#define LABEL_PLACE 8
+
+/* Whose cgroup it is. */
+struct cgroup_label {
+	__u64 unit;
+	__u32 mode;
+	/* Not the unit's own cgroup but one above it, through which it can be killed or starved. */
+	__u32 above;
+};
 
 struct event {
 	__u64 seq;

@@ -61,6 +61,15 @@ static __always_inline bool actor_is_guard(void)
 	return actor && (actor->flags & LABEL_GUARD);
 }
 
+/* PID 1's own child that has no label: what it does, PID 1 does on request. */
+static __always_inline bool actor_is_by_init(void)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct label *mine = bpf_task_storage_get(&labels, current->group_leader, 0, 0);
+
+	return mine && (mine->flags & LABEL_BY_INIT);
+}
+
 static __always_inline void fill(struct event *e, __u64 seq, __u64 unit, __u32 target, __u32 vector, __u32 denied)
 {
 	__u64 ids = bpf_get_current_pid_tgid();

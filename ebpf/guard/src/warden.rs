@@ -47,7 +47,7 @@ pub(crate) enum Refusal {
     Label(String),
     /// A tracer that is there before the label keeps its access.
     #[error(
-        "not protected: the process is being traced; end its tracer (strace, a debugger), then start the unit again"
+        "not protected: the process is being traced, or another answers its system calls; end its tracer (strace, a debugger) or its supervisor, then start the unit again"
     )]
     Traced,
     /// The maps failed.

@@ -53,6 +53,8 @@ pub(crate) struct Vector {
     pub(crate) attempt: fn(&Target) -> Attempt,
 }
 
+/// What the cgroup vectors do the same way.
+mod cgroup;
 /// What several vectors do the same way.
 mod common;
 
@@ -73,14 +75,18 @@ registry! {
     pagemap_read, auxv_read, numa_maps_read, syscall_read, stack_read, wchan_read, io_read, fdinfo_read,
     coredump_filter, oom_adj, prlimit, early_fd,
     // Signals
-    agent_kill, pidfd_signal, tgkill, cgroup_freeze,
+    agent_kill, pidfd_signal, tgkill,
+    // Cgroups
+    cgroup_kill, cgroup_freeze, cgroup_above, cgroup_limit, cgroup_move_out, cgroup_move_in, cgroup_threads,
+    cgroup_clone, cgroup_handle, cgroup_early,
     // The machine
     bpf_load, bpf_obj_pin, module_load, init_module, kcore, kallsyms, dev_mem, kpage, core_pattern, kexec, perf,
+    cgroup_v1,
     // The guard's own
     bpf_map, bpf_prog, unpin, pin_rename, bpffs_umount,
 }
 
-/// Prints the registry: `NAME SCOPE RECORDED-AS` a line (`-` for no record), or JSON with all columns.
+/// Prints the registry: `NAME SCOPE RECORDED-AS VERDICT` a line (`-` for no record), or JSON with all columns.
 pub(crate) fn list(as_json: bool) -> Result<ExitCode, String> {
     if as_json {
         let rows: Vec<_> = ALL
@@ -99,7 +105,8 @@ pub(crate) fn list(as_json: bool) -> Result<ExitCode, String> {
         } else {
             vector.recorded_as
         };
-        println!("{} {} {record}", vector.name, vector.scope.name());
+        let verdict = if vector.stopped { "denied" } else { "not-stopped" };
+        println!("{} {} {record} {verdict}", vector.name, vector.scope.name());
     }
     Ok(ExitCode::SUCCESS)
 }
