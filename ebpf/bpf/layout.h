@@ -92,8 +92,6 @@ struct label {
 #define LABEL_AGENT 2
 /* Forked by PID 1 itself, no label yet (unit 0). An orphan, whose parent is PID 1 as well, has not got it. */
 #define LABEL_BY_INIT 4
-/* While learning only: the folder is one that must not be mounted over. */
-#define LABEL_PLACE 8
 
 /* Whose cgroup it is. */
 struct cgroup_label {
@@ -129,7 +127,7 @@ struct config {
 	__u64 object;
 };
 
-/* Device and inode of an executable. */
+/* Device and inode of an executable or a folder. */
 struct exe {
 	__u64 dev;
 	__u64 ino;

@@ -87,17 +87,13 @@ static __always_inline void learn(struct inode *inode)
 	struct config *cfg = the_config();
 	struct exe exe = {};
 	struct label copy;
-	__u32 one = 1;
 
 	if (!cfg || !cfg->learn_tgid || cfg->learn_tgid != actor_tgid() || !actor_is_guard())
 		return;
 	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	exe.ino = BPF_CORE_READ(inode, i_ino);
 	copy = cfg->learn;
-	if (copy.flags & LABEL_PLACE)
-		bpf_map_update_elem(&places, &exe, &one, BPF_ANY);
-	else
-		bpf_map_update_elem(&trusted_exes, &exe, &copy, BPF_ANY);
+	bpf_map_update_elem(&trusted_exes, &exe, &copy, BPF_ANY);
 }
 
 #endif

@@ -27,8 +27,6 @@ pub enum Flags {
     Guard = 1,
     /// The agent.
     Agent = 2,
-    /// While learning only: a folder that must not be mounted over.
-    Place = 8,
 }
 
 /// Label of a thread group.

@@ -267,8 +267,8 @@ pub(crate) fn sync_self() -> io::Result<()> {
     Ok(())
 }
 
-/// Has the programs note which inodes the guard's and the agent's executables and the folders above the pins
-/// are, as they see them (on overlayfs stat(2) tells other numbers). Only while this process has one thread.
+/// Has the programs note which inodes the guard's and the agent's executables are, as they see them
+/// (on overlayfs stat(2) tells other numbers). Only while this process has one thread.
 pub(crate) fn learn(maps: &mut Maps, options: &Options) -> Result<(), InstallError> {
     maps.forget_executables();
     let executables = [
@@ -277,35 +277,23 @@ pub(crate) fn learn(maps: &mut Maps, options: &Options) -> Result<(), InstallErr
     ];
     for (name, flags, path) in executables {
         let unit = maps.unit(name)?;
-        if let Err(error) = learn_one(maps, Label::new(unit, Mode::Enforce, flags), path)? {
+        let config = maps.config()?;
+        let learning = Config {
+            learn: Label::new(unit, Mode::Enforce, flags),
+            learn_tgid: std::process::id(),
+            ..config
+        };
+        maps.set_config(&learning)?;
+        let opened = fs::File::open(path);
+        maps.set_config(&config)?;
+        if let Err(error) = opened {
             eprintln!(
                 "<4>rempart-guard: {} cannot be learnt ({error}): it must register itself",
                 path.display()
             );
         }
     }
-    for folder in options.pins.ancestors() {
-        if let Err(error) = learn_one(maps, Label::new(0, Mode::Enforce, Flags::Place), folder)? {
-            eprintln!(
-                "<4>rempart-guard: {} cannot be learnt ({error}): the pins can be hidden by a mount over it",
-                folder.display()
-            );
-        }
-    }
     Ok(())
-}
-
-fn learn_one(maps: &mut Maps, learn: Label, path: &Path) -> Result<io::Result<fs::File>, InstallError> {
-    let config = maps.config()?;
-    let learning = Config {
-        learn,
-        learn_tgid: std::process::id(),
-        ..config
-    };
-    maps.set_config(&learning)?;
-    let opened = fs::File::open(path);
-    maps.set_config(&config)?;
-    Ok(opened)
 }
 
 /// Removes whatever an unfinished installation has left.

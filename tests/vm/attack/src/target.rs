@@ -26,7 +26,7 @@ pub(crate) struct Target {
 }
 
 /// Longest wait for protection.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Target {
     /// Says `ready` on standard error and waits for the file of --after.
