@@ -83,7 +83,7 @@ static __always_inline int judge_above(struct cgroup_label *mark, __u32 vector)
 	bool observed = mark->mode == MODE_OBSERVE;
 	int err = 0;
 
-	record(mark->unit, 0, vector, !observed);
+	record(mark->unit, 0, vector, observed ? OBSERVED : REFUSED);
 	if (observed)
 		return 0;
 	DENIED(err);

@@ -185,6 +185,7 @@ enum lockdown_reason {
 };
 
 #define EPERM 1
+#define SIGKILL 9
 #define ENOMEM 12
 #define ENOSPC 28
 

@@ -85,6 +85,13 @@ struct label {
 /* Anything but observe denies, so that a broken label is a closed one. */
 #define MODE_ENFORCE 1
 #define MODE_OBSERVE 2
+/* Denies, then kills who tried. */
+#define MODE_KILL 3
+
+/* What became of an attempt. */
+#define OBSERVED 0
+#define REFUSED 1
+#define KILLED 2
 
 /* The guard itself: may use its own maps, programs and pins. Not inherited. */
 #define LABEL_GUARD 1
@@ -106,7 +113,7 @@ struct event {
 	__u64 boottime_ns;
 	__u64 unit;
 	__u32 vector;
-	__u32 denied;
+	__u32 verdict;
 	__u32 pid;
 	__u32 tgid;
 	__u32 uid;

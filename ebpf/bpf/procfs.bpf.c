@@ -79,7 +79,7 @@ static __always_inline int task_file(struct file *file, struct inode *inode, boo
 	if (early)
 		vector = early;
 	target_pid = BPF_CORE_READ((struct task_struct *)leader, tgid);
-	return judge(target, target_pid, vector, 0);
+	return judge(target, target_pid, vector, vector == V_ENVIRON_READ ? SPARED : 0);
 }
 
 static __always_inline void learn(struct inode *inode)
