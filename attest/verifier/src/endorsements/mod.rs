@@ -219,8 +219,7 @@ impl Endorser {
                 }
                 Ok(_) => {}
                 Err(Unverified::Chain(e)) => {
-                    let finding = Finding::new(e.check(), blame(who, e.check()), e.to_string(), HOST);
-                    bad = bad.or(Some(finding));
+                    bad = bad.or_else(|| Some(e.finding(who)));
                 }
                 Err(Unverified::NoChain(why)) => reason = Some(why),
             }
@@ -370,11 +369,6 @@ impl Endorser {
 }
 
 const HOST: &str = "the host withholds or mixes up the chip's certificates: give the Verifier the right ones (endorsements), or move the guest";
-
-/// Lists are the Verifier's business, everything else came with the report.
-fn blame<'a>(who: &'a str, check: &str) -> &'a str {
-    if check.starts_with("snp-crl") { "verifier" } else { who }
-}
 
 fn table_finding(who: &str, why: &str) -> Finding {
     Finding::new("snp-certificate-table", who, why, HOST)
