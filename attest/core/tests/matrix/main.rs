@@ -11,6 +11,7 @@ mod list;
 mod logs;
 mod policy;
 mod quote;
+mod report;
 mod scene;
 mod snp;
 mod tdx;
@@ -66,7 +67,7 @@ pub const fn against(
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let families: [&'static [Case]; 9] = [
+    let families: [&'static [Case]; 10] = [
         exchange::CASES,
         keys::CASES,
         quote::CASES,
@@ -76,6 +77,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         policy::CASES,
         snp::CASES,
         tdx::CASES,
+        report::CASES,
     ];
     families.into_iter().flatten()
 }
