@@ -7,7 +7,8 @@ use crate::finding::Finding;
 use crate::pcr::{JUDGED, PcrValue};
 use crate::policy::event::first_difference;
 use crate::policy::predict::registers::load_options;
-use crate::policy::{Claims, Failure, Identity, Image, Policy};
+use crate::policy::{Claims, Failure, Identity, Image, Policy, ReportRule};
+use crate::systemd_report::Freshness;
 use crate::tee;
 use crate::verify::Verified;
 
@@ -45,6 +46,7 @@ pub fn appraise(verified: &Verified, policy: &Policy, now: u64) -> Result<Affirm
     let mut findings = logs_explain(verified, image);
     findings.extend(identity_is_accepted(verified, policy).err());
     findings.extend(guard_enforces(verified, policy).err());
+    findings.extend(systemd_reports(verified, policy).err());
     if let Some(rule) = &policy.counters {
         findings.extend(rule.failures(&verified.node, &verified.counters));
     }
@@ -114,6 +116,22 @@ fn guard_enforces(verified: &Verified, policy: &Policy) -> Result<(), Finding> {
     )
     .expected("enforcing")
     .found(why))
+}
+
+/// A report that does not verify never comes so far.
+fn systemd_reports(verified: &Verified, policy: &Policy) -> Result<(), Finding> {
+    let freshness = verified.systemd_report.as_ref().map(|report| report.freshness);
+    let what = match (policy.systemd_report, freshness) {
+        (None, _) | (Some(_), Some(Freshness::Nonce)) | (Some(ReportRule::Required), Some(Freshness::Clock)) => {
+            return Ok(());
+        }
+        (Some(_), None) => "the policy demands systemd's own report and the node sent none",
+        (Some(ReportRule::Nonce), Some(Freshness::Clock)) => {
+            "the policy demands that systemd's own report carries the nonce of this round, and it carries none"
+        }
+    };
+    let remedy = "set attest.systemd_report to \"required\" on the node and look at its journal; a nonce needs a systemd later than 262";
+    Err(Finding::new("systemd-report-missing", &verified.node, what, remedy))
 }
 
 fn pcr_finding(verified: &Verified, image: &Image, pcr: u8) -> Finding {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::appraise::Affirmed;
 use crate::bytes::{Fixed, sha256};
 use crate::pcr::Bank;
+use crate::systemd_report::SystemdReport;
 use crate::tee::{self, VerifiedTee};
 use crate::verify::Verified;
 
@@ -61,6 +62,9 @@ pub struct Ear {
     /// The TEE whose report was verified too, where the policy judges one.
     #[serde(rename = "rempart.tee", default, skip_serializing_if = "Option::is_none")]
     pub tee: Option<tee::Summary>,
+    /// systemd's report, where one was verified: what the TPM vouched for, and a few words of the measured software.
+    #[serde(rename = "rempart.systemd-report", default, skip_serializing_if = "Option::is_none")]
+    pub systemd_report: Option<SystemdReport>,
     /// What the node may have.
     #[serde(rename = "rempart.roles")]
     pub rempart_roles: Vec<String>,
@@ -260,6 +264,7 @@ impl Ear {
             policy_counter: issue.policy_counter,
             tls_key: verified.tls_key.as_ref().map(|tls| sha256(&tls.spki)),
             tee: verified.tee.as_ref().map(VerifiedTee::summary),
+            systemd_report: verified.systemd_report.clone(),
             rempart_roles: issue.roles.to_vec(),
             roles: issue.roles.to_vec(),
             policy_digest: issue.policy_digest,
@@ -375,6 +380,7 @@ mod tests {
             policy_counter: 3,
             tls_key: None,
             tee: None,
+            systemd_report: None,
             rempart_roles: vec!["web".into()],
             roles: vec!["web".into()],
             policy_digest: Fixed::ZERO,

@@ -40,6 +40,8 @@ pub mod pcr;
 pub mod policy;
 /// The bundle in which the Verifier's own store delivers.
 pub mod secrets;
+/// systemd's own signed report.
+pub mod systemd_report;
 /// Trusted execution environments: SEV-SNP, TDX.
 pub mod tee;
 /// TPM 2.0 structures, in software.

@@ -30,8 +30,22 @@ pub const ACCESSOR: usize = 128;
 pub const WATCH_HOLD: u64 = 240;
 /// Held questions about the policy in force, count: one a node of a fleet of middle size; larger ones learn by their interval.
 pub const WATCHERS: usize = 10_000;
-/// systemd's report, bytes.
+/// systemd's report, bytes: the Basic metrics are 3 KiB, a signature 20 KiB for a boot of 50 measurements, most of it the event log,
+/// and systemd may sign with several keys.
 pub const SYSTEMD_REPORT: usize = 256 * 1024;
+/// Records of systemd's report, count: the report, a signature for each mechanism and key.
+pub const SYSTEMD_RECORDS: usize = 16;
+/// Metrics in systemd's report, count: the Basic ones are 34 on a machine with one disk; some stand once for each disk.
+pub const SYSTEMD_METRICS: usize = 4096;
+/// Attestations in one signature of systemd's report, count: a quote, an audit, one for each NvPCR (systemd 262 defines three).
+pub const SYSTEMD_COMPONENTS: usize = 32;
+/// Name of an NvPCR, bytes: it is a file's name on the node, and short ones are in use.
+pub const SYSTEMD_NVPCR_NAME: usize = 64;
+/// One fact of systemd's report that a result repeats, bytes: a kernel's version.
+pub const SYSTEMD_FACT: usize = 128;
+/// How long before the quote systemd's report may have been begun, milliseconds of the TPM's clock: a slow TPM needs a second for each
+/// attestation and most of a minute for an RSA key.
+pub const SYSTEMD_REPORT_AGE: u64 = 120_000;
 /// Events in one log, count: an ordinary boot has 40 to 150.
 pub const EVENTS: usize = 4096;
 /// One event's data, bytes: the largest seen are Secure Boot variables (dbx, some 24 KiB).

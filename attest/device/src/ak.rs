@@ -140,6 +140,15 @@ impl Tpm {
         })
     }
 
+    /// What systemd makes the same key by: the template, a TPM2B_PUBLIC, and the key that comes of it.
+    pub fn attestation_template(&mut self) -> Result<(Vec<u8>, Vec<u8>), TpmError> {
+        let AkSource::Template(kind) = self.options.ak else {
+            return Err(TpmError::NoTemplate);
+        };
+        let template = public_area(&template(kind)?, "the attestation key's template")?;
+        Ok((template, self.attestation_key()?))
+    }
+
     /// Keeps the attestation key of the chosen template in the TPM at `handle` (TPM2_EvictControl by the owner, whose authorization
     /// must be empty), and gives its TPM2B_PUBLIC. Nothing happens when it is there already; another object there is an error.
     pub fn persist_ak(&mut self, handle: u32) -> Result<Vec<u8>, TpmError> {

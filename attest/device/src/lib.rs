@@ -28,6 +28,8 @@ mod options;
 mod quote;
 /// The questions and answers of rempart-evidence.
 pub mod service;
+/// systemd's own signed report.
+pub mod systemd;
 /// Reports of trusted execution environments, by each way there is to them.
 pub mod tee;
 /// The TLS key.

@@ -1,15 +1,17 @@
 //! What rempartd asks rempart-evidence, and what it gets: one question and one answer a connection, CBOR both.
 //!
 //! Nothing sent is the question for the logs alone; the answer is [`Logs`]. A [`Request`] asks for a TEE report as well; the answer
-//! is an [`Answer`], in which the logs come even when there is no report. Must never read more than its maximum, nor wait for ever.
+//! is an [`Answer`], in which the logs come even when there is no report. A [`SystemdRequest`] asks for systemd's own report and
+//! nothing else; the answer is a [`SystemdAnswer`]. Must never read more than its maximum, nor wait for ever.
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use rempart_attest::{Fixed, TeeEvidence, TeeProvider, limits};
+use rempart_attest::{Blob, Fixed, TeeEvidence, TeeProvider, limits};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     logs::{self, LogError, Logs},
+    systemd::NoSystemdReport,
     tee::{NoReport, ReportRequest},
 };
 
@@ -49,6 +51,35 @@ pub struct Request {
     pub provider: Option<TeeProvider>,
 }
 
+/// A question for systemd's own signed report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemdRequest {
+    /// Its nonce, where systemd takes one.
+    pub systemd_report_nonce: Fixed<32>,
+}
+
+/// A question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// For logs and a TEE report.
+    Tee(Request),
+    /// For systemd's own report.
+    Systemd(SystemdRequest),
+}
+
+/// systemd's report, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemdAnswer {
+    /// There is one, as systemd gave it.
+    Report(Blob),
+    /// This machine's systemd makes none.
+    Absent(String),
+    /// It does, and none could be had.
+    Failed(String),
+}
+
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,6 +107,21 @@ impl Request {
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)
     }
+}
+
+impl SystemdRequest {
+    /// What to send.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
+impl Question {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        // Neither takes the other's fields, so at most one of them reads.
+        let tee = decode(bytes).map(Self::Tee);
+        tee.or_else(|| decode(bytes).map(Self::Systemd))
+    }
 
     /// The question that arrived; `None` when nothing did. Reads until the question is whole or the peer ends its side.
     pub fn read(mut from: impl Read) -> Result<Option<Self>, ServiceError> {
@@ -94,8 +140,8 @@ impl Request {
             if bytes.len() > MAX_REQUEST {
                 return Err(ServiceError::ClientMalformed);
             }
-            match (decode(&bytes), count) {
-                (Some(request), _) => return Ok(Some(request)),
+            match (Self::decode(&bytes), count) {
+                (Some(question), _) => return Ok(Some(question)),
                 (None, 0) => return Err(ServiceError::ClientMalformed),
                 (None, _) => {}
             }
@@ -116,6 +162,34 @@ impl Answer {
     /// Sends it.
     pub fn write(&self, to: impl Write) -> Result<(), ServiceError> {
         send(self, to)
+    }
+}
+
+impl SystemdAnswer {
+    /// The answer in `bytes`, the whole stream.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ServiceError> {
+        let answer: Self = decode(bytes).ok_or(ServiceError::ServiceMalformed)?;
+        let within = match &answer {
+            Self::Report(report) => report.0.len() <= limits::SYSTEMD_REPORT,
+            Self::Absent(why) | Self::Failed(why) => why.len() <= MAX_WHY,
+        };
+        within.then_some(answer).ok_or(ServiceError::ServiceMalformed)
+    }
+
+    /// Sends it.
+    pub fn write(&self, to: impl Write) -> Result<(), ServiceError> {
+        send(self, to)
+    }
+}
+
+impl From<Result<Vec<u8>, NoSystemdReport>> for SystemdAnswer {
+    fn from(collected: Result<Vec<u8>, NoSystemdReport>) -> Self {
+        let line = |none: &NoSystemdReport| none.to_string().chars().take(MAX_WHY / 4).collect();
+        match collected {
+            Ok(report) => Self::Report(Blob(report)),
+            Err(none @ NoSystemdReport::Absent) => Self::Absent(line(&none)),
+            Err(none) => Self::Failed(line(&none)),
+        }
     }
 }
 
@@ -186,7 +260,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use rempart_attest::{Blob, TeeKind};
+    use rempart_attest::TeeKind;
 
     use super::*;
     use crate::tee::TeeError;
@@ -217,19 +291,31 @@ mod tests {
     fn a_question_is_read_whole_and_none_asks_for_the_logs() {
         let bytes = REQUEST.to_bytes();
         assert!(bytes.len() <= MAX_REQUEST);
-        assert_eq!(Request::read(&bytes[..]).expect("whole"), Some(REQUEST));
+        assert_eq!(Question::read(&bytes[..]).expect("whole"), Some(Question::Tee(REQUEST)));
         let (head, tail) = bytes.split_at(10);
-        assert_eq!(Request::read(head.chain(tail)).expect("in two"), Some(REQUEST));
-        assert_eq!(Request::read(io::empty()).expect("ended"), None);
+        assert_eq!(
+            Question::read(head.chain(tail)).expect("in two"),
+            Some(Question::Tee(REQUEST))
+        );
+        assert_eq!(Question::read(io::empty()).expect("ended"), None);
+        let other = SystemdRequest {
+            systemd_report_nonce: Fixed([7; 32]),
+        };
+        let bytes = other.to_bytes();
+        assert!(bytes.len() <= MAX_REQUEST);
+        assert_eq!(
+            Question::read(&bytes[..]).expect("whole"),
+            Some(Question::Systemd(other))
+        );
     }
 
     #[test]
     fn a_cut_longer_or_foreign_question_is_refused() {
         let bytes = REQUEST.to_bytes();
-        assert!(Request::read(&bytes[..20]).is_err());
-        assert!(Request::read(&[&bytes[..], &[0]].concat()[..]).is_err());
-        assert!(Request::read(&vec![0x9f; 2 * MAX_REQUEST][..]).is_err());
-        assert!(Request::read(&b"GET / HTTP/1.1\r\n\r\n"[..]).is_err());
+        assert!(Question::read(&bytes[..20]).is_err());
+        assert!(Question::read(&[&bytes[..], &[0]].concat()[..]).is_err());
+        assert!(Question::read(&vec![0x9f; 2 * MAX_REQUEST][..]).is_err());
+        assert!(Question::read(&b"GET / HTTP/1.1\r\n\r\n"[..]).is_err());
     }
 
     #[test]
@@ -252,6 +338,26 @@ mod tests {
             Answer::parse(&message).is_err(),
             "logs are no answer to the other question"
         );
+    }
+
+    #[test]
+    fn systemds_answer_round_trips_and_a_longer_one_is_refused() {
+        let report = SystemdAnswer::Report(Blob(vec![7; limits::SYSTEMD_REPORT]));
+        let mut message = Vec::new();
+        report.write(&mut message).expect("to memory");
+        assert!(message.len() as u64 <= MAX_ANSWER);
+        assert_eq!(SystemdAnswer::parse(&message).expect("whole"), report);
+        assert!(SystemdAnswer::parse(&message[..message.len() - 1]).is_err());
+        let long = SystemdAnswer::Report(Blob(vec![7; limits::SYSTEMD_REPORT + 1]));
+        assert!(SystemdAnswer::parse(&encode(&long)).is_err());
+        assert!(matches!(
+            SystemdAnswer::from(Err(NoSystemdReport::Absent)),
+            SystemdAnswer::Absent(_)
+        ));
+        assert!(matches!(
+            SystemdAnswer::from(Err(NoSystemdReport::Late)),
+            SystemdAnswer::Failed(_)
+        ));
     }
 
     #[test]

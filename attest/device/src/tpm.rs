@@ -66,6 +66,9 @@ pub enum TpmError {
     /// The caller would keep a key that is persistent already.
     #[error("tpm.ak names a persistent key; only a template's key can be kept at a handle")]
     AlreadyPersistent,
+    /// The caller wants the template of a key that has none.
+    #[error("tpm.ak names a persistent key; only a template's key can be given to systemd")]
+    NoTemplate,
     /// The caller named something that is no handle of the owner.
     #[error(transparent)]
     Option(#[from] OptionError),

@@ -11,7 +11,8 @@ use std::{
 use rempart_attest::{Fixed, TeeKind, TeeProvider};
 use rempart_device::{
     logs::Logs,
-    service::{Answer, Request, TeeAnswer},
+    service::{Answer, Request, SystemdAnswer, SystemdRequest, TeeAnswer},
+    systemd,
 };
 
 const REQUEST: Request = Request {
@@ -98,6 +99,19 @@ fn a_machine_without_a_tee_says_so_by_each_way() {
         ..REQUEST
     };
     assert!(matches!(tee(&[], &only), TeeAnswer::Absent(why) if why.contains("not asked here")));
+}
+
+/// Where this machine's systemd makes none. The real one is asked in tests/fixtures/systemd-report/README.md.
+#[test]
+fn a_machine_without_systemds_report_says_so() {
+    assert!(!Path::new(systemd::SOCKET).exists());
+    let question = SystemdRequest {
+        systemd_report_nonce: Fixed([7; 32]),
+    };
+    let (success, answer) = ask(&[], &question.to_bytes());
+    assert!(success);
+    let answer = SystemdAnswer::parse(&answer).expect("answer");
+    assert!(matches!(answer, SystemdAnswer::Absent(why) if why.contains(systemd::SOCKET)));
 }
 
 #[test]

@@ -49,6 +49,28 @@ fn a_quote_covers_the_values_that_come_with_it_in_either_bank() {
     assert_eq!(loaded(&swtpm), 0);
 }
 
+/// The templates that systemd 262 made the keys of tests/fixtures/systemd-report by.
+#[test]
+fn systemd_is_given_the_templates_that_real_reports_were_signed_by() {
+    let swtpm = Swtpm::start();
+    let recorded = [
+        "0018 0023 000b 00050472 0000 0010 0018 000b 0003 0010 0000 0000",
+        "0018 0001 000b 00050472 0000 0010 0014 000b 0800 00000000 0000",
+        "0018 0023 000c 00050472 0000 0010 0018 000c 0004 0010 0000 0000",
+    ];
+    for (kind, template) in AK_KINDS.into_iter().zip(recorded) {
+        let mut tpm = swtpm.open_with(|options| options.ak = AkSource::Template(kind));
+        let (given, key) = tpm.attestation_template().expect("a template");
+        let hex: String = given.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, template.replace(' ', ""));
+        assert_eq!(key, tpm.attestation_key().expect("ak"));
+    }
+    let handle = "persistent:0x81010002".parse().expect("a handle");
+    let refused = swtpm.open_with(|options| options.ak = handle).attestation_template();
+    assert!(matches!(refused, Err(TpmError::NoTemplate)));
+    assert_eq!(loaded(&swtpm), 0);
+}
+
 #[test]
 fn a_bank_that_is_not_active_is_told_by_its_name() {
     let swtpm = Swtpm::start();

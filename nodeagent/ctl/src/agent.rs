@@ -24,6 +24,8 @@ pub trait Agent {
     fn attest(&self) -> zbus::Result<String>;
     /// The Evidence that was sent last, CBOR in a memory file.
     fn evidence(&self) -> zbus::Result<OwnedFd>;
+    /// The file that makes systemd sign with the node's attestation key.
+    fn systemd_key(&self, systemd: u32) -> zbus::Result<String>;
     /// Everything, as JSON.
     fn status(&self) -> zbus::Result<String>;
     /// The last lines of the audit log.

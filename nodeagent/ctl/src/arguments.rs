@@ -35,7 +35,7 @@ enum Command {
         json: bool,
     },
     /// Attest now; the only way out of a refusal.
-    Attest(SaveEvidence),
+    Attest(Attest),
     /// Wait until the node is unlocked (exit 0) or refused (exit 77); a lapse or an absent Verifier is waited out.
     Gate,
     /// What was released, refused and attempted.
@@ -60,6 +60,27 @@ enum Command {
     Completions {
         /// Which shell.
         shell: Shell,
+    },
+}
+
+/// `attest`, or what belongs to it.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Attest {
+    #[command(subcommand)]
+    command: Option<AttestCommand>,
+    #[command(flatten)]
+    save: SaveEvidence,
+}
+
+#[derive(Debug, Subcommand)]
+enum AttestCommand {
+    /// The key file that makes systemd sign its own reports with this node's attestation key, on standard output: no secret. It
+    /// belongs in /var/lib/systemd/report.sign.tpm2/default.key, anew when the TPM or tpm.ak is another one.
+    SystemdKey {
+        /// The release of systemd that reads it.
+        #[arg(long, value_name = "RELEASE", default_value_t = 262, value_parser = clap::value_parser!(u32).range(262..))]
+        systemd: u32,
     },
 }
 
@@ -108,7 +129,13 @@ pub fn run() -> Result<ExitCode, Failure> {
     let bus = arguments.bus.as_deref();
     match arguments.command {
         Command::Status { json } => block(async { status::status(&agent::connect(bus).await?, json).await }),
-        Command::Attest(save) => block(async { attest::attest(&agent::connect(bus).await?, &save).await }),
+        Command::Attest(Attest { command: None, save }) => {
+            block(async { attest::attest(&agent::connect(bus).await?, &save).await })
+        }
+        Command::Attest(Attest {
+            command: Some(AttestCommand::SystemdKey { systemd }),
+            ..
+        }) => block(async { attest::systemd_key(&agent::connect(bus).await?, systemd).await }),
         Command::Gate => block(async { talk::gate(&agent::connect(bus).await?).await }),
         Command::Events { json, number } => {
             block(async { talk::events(&agent::connect(bus).await?, json, number).await })

@@ -1,4 +1,5 @@
-//! `rempart attest`: attests now, and keeps the Evidence that was sent for whoever wants to judge it again.
+//! `rempart attest`: attests now, and keeps the Evidence that was sent for whoever wants to judge it again; and the key file by which
+//! systemd signs with the same key.
 //!
 //! Must never keep Evidence of an earlier round in the place of one that was not sent.
 
@@ -46,6 +47,12 @@ pub async fn attest(agent: &AgentProxy<'_>, save: &SaveEvidence) -> Result<ExitC
         }
         (verdict, Ok(())) => verdict,
     }
+}
+
+/// Prints the key file. It is not written to its place: who may sign with the node's key is root's to decide.
+pub async fn systemd_key(agent: &AgentProxy<'_>, systemd: u32) -> Result<ExitCode, Failure> {
+    println!("{}", agent.systemd_key(systemd).await?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The Evidence that the agent sent last, CBOR.

@@ -109,6 +109,11 @@ impl Agent {
         sealed(&sent).map_err(|error| fdo::Error::IOError(format!("no memory file: {error}")))
     }
 
+    /// What systemd of release `systemd` needs to sign its reports with this node's attestation key: a file's text, no secret.
+    async fn systemd_key(&self, systemd: u32) -> fdo::Result<String> {
+        self.node.systemd_key(systemd).await.map_err(fdo::Error::Failed)
+    }
+
     /// The last lines of the audit log, oldest first.
     async fn events(&self, max: u32) -> Vec<String> {
         self.audit.recent(max.min(MAX_EVENTS) as usize)

@@ -220,6 +220,11 @@ impl Node {
         self.attestor.sent()
     }
 
+    /// The file that makes systemd of release `systemd` sign with this node's attestation key.
+    pub async fn systemd_key(&self, systemd: u32) -> Result<String, String> {
+        self.attestor.systemd_key(systemd).await
+    }
+
     /// May a secret be released now?
     pub fn may_release(&self) -> Result<(), String> {
         self.lock().state.may_release(clock::boottime())

@@ -52,6 +52,13 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     changes.values("counter", &old.counter, &new.counter, new.counter < old.counter);
     let guard_dropped = old.require_guard && !new.require_guard;
     changes.values("require_guard", &old.require_guard, &new.require_guard, guard_dropped);
+    let report_dropped = new.systemd_report < old.systemd_report;
+    changes.options(
+        "systemd_report",
+        &old.systemd_report,
+        &new.systemd_report,
+        report_dropped,
+    );
     changes.sets("identity", &old.identity, &new.identity, true);
     if old.counters != new.counters {
         changes.push("what [counters] demands", None, None, true);
@@ -267,7 +274,7 @@ fn changed_parts(pcr: u8, old: &[Part], new: &[Part]) -> Vec<(String, Option<Str
 mod tests {
     use super::*;
     use crate::pcr::Bank;
-    use crate::policy::{Identity, Instant, sample};
+    use crate::policy::{Identity, Instant, ReportRule, sample};
 
     fn told(old: &Policy, new: &Policy) -> Vec<String> {
         diff(old, new).iter().map(Change::to_string).collect()
@@ -327,6 +334,7 @@ mod tests {
         let strict = || {
             let mut policy = sample([1; 5]);
             policy.require_guard = true;
+            policy.systemd_report = Some(ReportRule::Nonce);
             policy.identity = vec![Identity::Certified];
             policy.images[0].require_secure_boot = true;
             policy.images[0].not_before = Some(Instant(100));
@@ -335,9 +343,11 @@ mod tests {
             policy
         };
         type Change = fn(&mut Policy);
-        let weaker: [(&str, Change); 8] = [
+        let weaker: [(&str, Change); 10] = [
             ("counter", |p| p.counter -= 1),
             ("require_guard", |p| p.require_guard = false),
+            ("systemd_report", |p| p.systemd_report = None),
+            ("systemd_report", |p| p.systemd_report = Some(ReportRule::Required)),
             ("identity", |p| p.identity.push(Identity::FirstUse)),
             ("require_secure_boot", |p| p.images[0].require_secure_boot = false),
             ("not_before", |p| p.images[0].not_before = None),

@@ -4,7 +4,7 @@
 use super::image::{Image, REGISTERS};
 use super::instant::Instant;
 use super::predict::risks;
-use super::{Identity, Policy};
+use super::{Identity, Policy, ReportRule};
 use crate::pcr::JUDGED;
 
 /// Lines of text. `now`, where it is known, tells which windows are open.
@@ -27,6 +27,12 @@ pub fn explain(policy: &Policy, now: Option<Instant>) -> Vec<String> {
     } else {
         "A node whose guard does not enforce is accepted (require_guard is off).".to_owned()
     });
+    lines.extend(policy.systemd_report.map(|rule| match rule {
+        ReportRule::Required => "systemd's own report, signed by the node's attestation key, must be there.".to_owned(),
+        ReportRule::Nonce => {
+            "systemd's own report must be there, and carry the nonce of the round (not systemd 262).".to_owned()
+        }
+    }));
     for image in &policy.images {
         lines.push(String::new());
         lines.extend(image_lines(image, now));

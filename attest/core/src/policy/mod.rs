@@ -49,6 +49,9 @@ pub struct Policy {
     /// Refuse nodes whose guard is not enforcing.
     #[serde(default)]
     pub require_guard: bool,
+    /// systemd's own signed report is demanded, and how. Not set: it may be left out; one that is sent must verify all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd_report: Option<ReportRule>,
     /// Identity levels that are accepted; all of them when it is left out.
     #[serde(default = "all_identities", skip_serializing_if = "is_all_identities")]
     pub identity: Vec<Identity>,
@@ -58,6 +61,25 @@ pub struct Policy {
     /// What may boot.
     #[serde(rename = "image")]
     pub images: Vec<Image>,
+}
+
+/// What a policy demands of systemd's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportRule {
+    /// One that was verified, fresh by the TPM's clock at least: what systemd 262 can give.
+    Required,
+    /// One that carries this round's binding as nonce, too: later systemd.
+    Nonce,
+}
+
+impl std::fmt::Display for ReportRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Required => "required",
+            Self::Nonce => "nonce",
+        })
+    }
 }
 
 fn all_identities() -> Vec<Identity> {
@@ -160,6 +182,7 @@ impl Policy {
             name: String::new(),
             counter: 1,
             require_guard: false,
+            systemd_report: None,
             identity: all_identities(),
             counters: None,
             images,

@@ -4,10 +4,15 @@
 
 mod ima;
 mod node;
+mod report;
 mod tpm;
 
 pub use ima::{Entry, Template};
 pub use node::{Authority, Node};
+pub use report::{
+    Draft, REPORT_LATER_BOOT, REPORT_LOG, REPORT_NONCE, REPORT_OWN_KEY, REPORT_P256, REPORT_P384, REPORT_RSA, Recorded,
+    recorded_pcrs, with_report,
+};
 pub use tpm::{AkKind, SoftTpm};
 
 use crate::bytes::Fixed;

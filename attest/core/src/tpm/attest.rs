@@ -4,6 +4,10 @@
 use super::wire::{Reader, WireError, demand};
 
 const TPM_GENERATED_VALUE: u32 = 0xff54_4347;
+/// TPM_ST_ATTEST_NV.
+pub(crate) const NV: u16 = 0x8014;
+/// TPM_ST_ATTEST_SESSION_AUDIT.
+pub(crate) const SESSION_AUDIT: u16 = 0x8016;
 /// TPM_ST_ATTEST_CERTIFY.
 pub(crate) const CERTIFY: u16 = 0x8017;
 /// TPM_ST_ATTEST_QUOTE.

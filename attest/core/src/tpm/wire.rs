@@ -85,6 +85,11 @@ impl<'a> Reader<'a> {
         self.take(found, what)
     }
 
+    /// What was not read yet.
+    pub(crate) fn left(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn end(self) -> Result<(), WireError> {
         if self.0.is_empty() {
             Ok(())

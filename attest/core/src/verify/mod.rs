@@ -28,6 +28,7 @@ use crate::evidence::{Evidence, GuardClaim};
 use crate::finding::Finding;
 use crate::pcr::{Bank, Pcrs};
 use crate::policy::Identity;
+use crate::systemd_report::SystemdReport;
 use crate::tee::{self, Endorsements, VerifiedTee};
 use crate::tpm::Quote;
 use crate::tpm::certify::TlsKey;
@@ -89,6 +90,8 @@ pub struct Verified {
     pub tls_key: Option<TlsKey>,
     /// What its TEE says, when it sent that and somebody verified it.
     pub tee: Option<VerifiedTee>,
+    /// systemd's own report, when it sent one.
+    pub systemd_report: Option<SystemdReport>,
     /// SHA-256 of the Evidence as CBOR.
     pub evidence_digest: Fixed<32>,
     pub(crate) events: Vec<Event>,
@@ -178,30 +181,28 @@ pub fn tpm(evidence: &Evidence, context: &Context<'_>) -> Result<Verified, Vec<F
         (Ok(ak), Some(binding)) => tls_key::is_certified(evidence, ak, binding),
         _ => Ok(None),
     };
-    let report = report::is_absent(evidence);
+    let report = report::is_verified(
+        evidence,
+        ak.as_ref().ok(),
+        binding.as_ref(),
+        quote.as_ref().ok(),
+        pcrs.as_ref().ok(),
+    );
 
-    let passed = [&challenge, &enrolled, &signed, &bound, &report]
-        .iter()
-        .all(|r| r.is_ok());
-    match (ak, quote, pcrs, tls_key, binding) {
-        (Ok(ak), Ok(quote), Ok(pcrs), Ok(tls_key), Some(binding)) if passed => Ok(Verified {
+    let passed = [&challenge, &enrolled, &signed, &bound].iter().all(|r| r.is_ok());
+    match (ak, quote, pcrs, tls_key, binding, report) {
+        (Ok(ak), Ok(quote), Ok(pcrs), Ok(tls_key), Some(binding), Ok(systemd_report)) if passed => Ok(Verified {
             tls_key,
+            systemd_report,
             binding,
             ..verified(evidence, context.identity, ak, quote, pcrs)
         }),
-        (ak, quote, pcrs, tls_key, _) => {
-            let single = [
-                challenge,
-                ak.map(drop),
-                enrolled,
-                signed,
-                bound,
-                report,
-                quote.map(drop),
-            ];
+        (ak, quote, pcrs, tls_key, _, report) => {
+            let single = [challenge, ak.map(drop), enrolled, signed, bound, quote.map(drop)];
             let mut findings: Vec<Finding> = single.into_iter().filter_map(Result::err).collect();
             findings.extend(pcrs.err().flatten());
             findings.extend(tls_key.err().unwrap_or_default());
+            findings.extend(report.err().unwrap_or_default());
             Err(findings)
         }
     }
@@ -213,7 +214,12 @@ pub fn unverified(evidence: &Evidence) -> Result<Unverified, Vec<Finding>> {
     let quote = quote::is_pinned(evidence).map_err(|e| vec![e])?;
     let pcrs = quote::values(evidence, &quote).map_err(|e| vec![e])?;
     let ak = VerifiedAk::unverified(&evidence.tpm.ak_certificate).map_err(|e| vec![identity::finding(evidence, &e)])?;
-    Ok(Unverified(verified(evidence, Identity::FirstUse, ak, quote, pcrs)))
+    // Against the key that the certificate names, whoever signed that; of which round it is, nobody can say.
+    let systemd_report = report::is_verified(evidence, Some(&ak), None, Some(&quote), Some(&pcrs))?;
+    Ok(Unverified(Verified {
+        systemd_report,
+        ..verified(evidence, Identity::FirstUse, ak, quote, pcrs)
+    }))
 }
 
 /// Evidence that nobody verified, good for trying a policy on it and for nothing else.
@@ -243,6 +249,7 @@ fn verified(evidence: &Evidence, identity: Identity, ak: VerifiedAk, quote: Quot
         guard: evidence.guard.clone(),
         tls_key: None,
         tee: None,
+        systemd_report: None,
         binding: Fixed::ZERO,
         evidence_digest: sha256(&evidence.to_cbor()),
         events,

@@ -181,7 +181,7 @@ pub const CASES: &[Case] = &[
         bytes.truncate(bytes.len() / 2);
         s.bytes = Some(bytes);
     }, &["envelope"]),
-    case("Evidence with a systemd report that nobody judges", ordinary, |s| {
+    case("Evidence with a systemd report that is none", ordinary, |s| {
         s.evidence.systemd_report.0 = b"{}".to_vec();
     }, &["systemd-report"]),
 ];

@@ -13,6 +13,7 @@ mod paravisor;
 mod policy;
 mod quote;
 mod release;
+mod report;
 mod scene;
 mod snp;
 mod tdx;
@@ -68,7 +69,7 @@ pub const fn against(
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let families: [&'static [Case]; 11] = [
+    let families: [&'static [Case]; 12] = [
         exchange::CASES,
         keys::CASES,
         quote::CASES,
@@ -80,6 +81,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         snp::CASES,
         paravisor::CASES,
         tdx::CASES,
+        report::CASES,
     ];
     families.into_iter().flatten()
 }

@@ -1,15 +1,24 @@
-//! rempart-evidence: hands the measurement logs, which only root may read, and on request a TEE report to rempartd. Started by
+//! rempart-evidence: hands the measurement logs, which only root may read, and on request a TEE report or systemd's own report, which
+//! only root may ask for, to rempartd. Started by
 //! systemd for one connection (Accept=yes), which is its standard input and output. It takes one argument, for tests: the folder of
 //! a file-backed TEE, whose reports production policies refuse.
 
 #![forbid(unsafe_code)]
 
-use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, sync::mpsc, thread, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use rempart_device::{
     logs::Logs,
-    service::{Answer, Request, ServiceError, TeeAnswer},
-    tee,
+    service::{Answer, Question, ServiceError, SystemdAnswer, TeeAnswer},
+    systemd, tee,
 };
 
 /// The question arrives with the connection. A peer that neither sends one nor ends its side is taken to ask for the logs, as peers
@@ -39,7 +48,14 @@ fn folder(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<PathBu
 }
 
 fn serve(files: Option<PathBuf>) -> Result<(), ServiceError> {
-    let request = question()?;
+    let request = match question()? {
+        None => None,
+        Some(Question::Tee(request)) => Some(request),
+        Some(Question::Systemd(request)) => {
+            let report = systemd::collect(Path::new(systemd::SOCKET), &request.systemd_report_nonce);
+            return SystemdAnswer::from(report).write(io::stdout().lock());
+        }
+    };
     // The report first: the logs then cover everything up to it.
     let tee = request.map(|request| {
         let sources = tee::sources(files.as_deref());
@@ -53,11 +69,11 @@ fn serve(files: Option<PathBuf>) -> Result<(), ServiceError> {
 }
 
 /// By read(2) in a thread: the unit's system call filter has nothing that is only for sockets, not even a time-out for one.
-fn question() -> Result<Option<Request>, ServiceError> {
+fn question() -> Result<Option<Question>, ServiceError> {
     let (asked, question) = mpsc::sync_channel(1);
     thread::spawn(move || {
         // Nobody listens any more when it was late.
-        let _ = asked.send(Request::read(io::stdin().lock()));
+        let _ = asked.send(Question::read(io::stdin().lock()));
     });
     question.recv_timeout(QUESTION).unwrap_or(Ok(None))
 }

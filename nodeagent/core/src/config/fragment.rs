@@ -63,7 +63,10 @@ fragment!(VaultFragment {
     cert_mount: String
 });
 fragment!(GuardFragment { degraded: String });
-fragment!(AttestFragment { interval: String });
+fragment!(AttestFragment {
+    interval: String,
+    systemd_report: String
+});
 
 impl Fragment {
     /// Reads one file's text; `file` is for the error only.

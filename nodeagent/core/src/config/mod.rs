@@ -63,6 +63,17 @@ pub enum Degraded {
     Allow,
 }
 
+/// Does systemd's own signed report go into the Evidence?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemdReport {
+    /// No; the default, because systemd has to be given the node's key first.
+    Off,
+    /// Where systemd makes one with the node's key.
+    Auto,
+    /// Yes, and the node does not attest without it.
+    Required,
+}
+
 /// `[tpm]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tpm {
@@ -95,6 +106,8 @@ pub struct Settings {
     pub degraded: Degraded,
     /// Time between two attestations.
     pub interval: Duration,
+    /// systemd's own report.
+    pub systemd_report: SystemdReport,
 }
 
 impl Settings {
@@ -133,6 +146,15 @@ impl Settings {
                 Some(other) => return Err(value("guard.degraded", other, "must be \"refuse\" or \"allow\"")),
             },
             interval: interval(merged.attest.interval.as_deref().unwrap_or("10m"))?,
+            systemd_report: match merged.attest.systemd_report.as_deref() {
+                None | Some("off") => SystemdReport::Off,
+                Some("auto") => SystemdReport::Auto,
+                Some("required") => SystemdReport::Required,
+                Some(other) => {
+                    let why = "must be \"off\", \"auto\" or \"required\"";
+                    return Err(value("attest.systemd_report", other, why));
+                }
+            },
         })
     }
 }
@@ -203,6 +225,7 @@ mod tests {
         let settings = judge(GOOD).expect("a whole configuration");
         assert_eq!(settings.degraded, Degraded::Refuse);
         assert_eq!(settings.interval, Duration::from_secs(600));
+        assert_eq!(settings.systemd_report, SystemdReport::Off);
         assert_eq!(settings.tpm.tcti, "device:/dev/tpmrm0");
         assert_eq!(
             (&settings.tpm.ak, &settings.tpm.ek, &settings.tpm.bank),
@@ -226,8 +249,8 @@ mod tests {
         let example = example.expect("what an operator copies");
         let plain = judge(GOOD).expect("a whole configuration");
         assert_eq!(
-            (example.tee, example.degraded, example.interval),
-            (plain.tee, plain.degraded, plain.interval)
+            (example.tee, example.degraded, example.interval, example.systemd_report),
+            (plain.tee, plain.degraded, plain.interval, plain.systemd_report)
         );
         assert_eq!(example.tpm.tcti, plain.tpm.tcti);
         assert!(!example.vault.by_certificate());
@@ -274,6 +297,11 @@ mod tests {
             ("[node]", "[guard]\ndegraded = \"yes\"\n[node]", "guard.degraded"),
             ("[node]", "[attest]\ninterval = \"1s\"\n[node]", "attest.interval"),
             ("[node]", "[attest]\ninterval = \"\"\n[node]", "attest.interval"),
+            (
+                "[node]",
+                "[attest]\nsystemd_report = \"yes\"\n[node]",
+                "attest.systemd_report",
+            ),
             ("[node]", "[guard]\ndegarded = \"refuse\"\n[node]", "degarded"),
             ("name = \"demo-1\"", "", "node.name"),
             ("openbao\"", "openbao\"\nauth = \"token\"", "vault.auth"),

@@ -1,16 +1,16 @@
-//! What the machine says about itself under one binding: quote, key certification, logs, and a TEE's report.
+//! What the machine says about itself under one binding: quote, key certification, logs, a TEE's report and systemd's own.
 //!
 //! Must never mix what two bindings cover, and never take a TEE that does not answer for a machine without one where the operator
 //! requires a report.
 
 use std::time::Duration;
 
-use rempart_attest::{Fixed, KeyCertification, TeeEvidence, TeeProvider as Way};
-use rempart_core::config::TeeProvider;
+use rempart_attest::{Blob, Fixed, KeyCertification, TeeEvidence, TeeProvider as Way, systemd_report};
+use rempart_core::config::{SystemdReport, TeeProvider};
 use rempart_device::{
     Quoted, Tpm,
     logs::Logs,
-    service::{Answer, MAX_ANSWER, Request, TeeAnswer},
+    service::{Answer, MAX_ANSWER, Request, SystemdAnswer, SystemdRequest, TeeAnswer},
     tee::TeeError,
 };
 use tokio::{
@@ -34,11 +34,13 @@ pub(super) struct Measured {
     pub logs: Logs,
     /// The report, or why there is none.
     pub tee: Result<TeeEvidence, String>,
+    /// systemd's own report; empty when there is none.
+    pub systemd_report: Blob,
 }
 
 impl Attestor {
-    /// Gathers it under `binding`, of which a TPM takes the first half and a TEE all.
-    pub(super) async fn measure(&self, binding: &Fixed<64>) -> Result<Measured, Attempt> {
+    /// Gathers it under `binding`, of which a TPM takes the first half and a TEE all; `ak` is the id of the key that quotes.
+    pub(super) async fn measure(&self, binding: &Fixed<64>, ak: &Fixed<32>) -> Result<Measured, Attempt> {
         let (mut before, tee) = self.logs_and_report(binding).await?;
         if let (Err(why), true) = (&tee, self.tee.required) {
             return Err(failed(format!(
@@ -48,6 +50,8 @@ impl Attestor {
         let mut qualifying = [0; 32];
         qualifying.copy_from_slice(&binding.0[..32]);
         for _ in 0..TRIES {
+            // Between the logs before and the quote, so that all three see the same registers when the logs stand still.
+            let systemd_report = self.systemd_report(qualifying, ak).await?;
             let (quoted, certified) = self.quote(qualifying).await?;
             let after = self.logs().await?;
             // IMA's list grows with each new file; the Verifier takes as much of it as the quote covers.
@@ -57,6 +61,7 @@ impl Attestor {
                     certified,
                     logs: after,
                     tee,
+                    systemd_report,
                 });
             }
             before = after;
@@ -111,6 +116,40 @@ impl Attestor {
             Ok(found) => found.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// systemd's own report, by the key `ak`. One by another key would only be refused by the Verifier, with less to go by.
+    async fn systemd_report(&self, nonce: [u8; 32], ak: &Fixed<32>) -> Result<Blob, Attempt> {
+        if self.systemd_report == SystemdReport::Off {
+            return Ok(Blob::default());
+        }
+        let request = SystemdRequest {
+            systemd_report_nonce: Fixed(nonce),
+        };
+        let answer = self.ask_evidence(&request.to_bytes()).await?;
+        let (absent, why) = match SystemdAnswer::parse(&answer).map_err(failed)? {
+            SystemdAnswer::Report(report) => match systemd_report::names_key(&report.0, ak) {
+                Ok(true) => return Ok(report),
+                Ok(false) => {
+                    let why = "systemd's report has no signature by this node's attestation key; see: journalctl -u 'systemd-report-sign-tpm2@*', and rempart attest systemd-key --help";
+                    (false, why.to_owned())
+                }
+                Err(error) => (false, error.to_string()),
+            },
+            SystemdAnswer::Absent(why) => (true, why),
+            SystemdAnswer::Failed(why) => (false, why),
+        };
+        if self.systemd_report == SystemdReport::Required {
+            return Err(failed(format!(
+                "there is no report by systemd, which attest.systemd_report demands: {why}"
+            )));
+        }
+        if absent {
+            tracing::debug!("no report by systemd: {why}");
+        } else {
+            tracing::warn!("attesting without systemd's report: {why}");
+        }
+        Ok(Blob::default())
     }
 
     async fn logs(&self) -> Result<Logs, Attempt> {

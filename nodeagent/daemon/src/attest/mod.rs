@@ -14,13 +14,14 @@ use rempart_attest::{
     api::{self, AttestResponse, ChallengeRequest, ChallengeResponse},
     evidence, hpke,
     hpke::{EphemeralKey, Purpose},
-    limits,
+    limits, systemd_report,
+    tpm::AkPublic,
 };
 use rempart_backend::{
     Grant, Identity,
     https::{Connection, Trust},
 };
-use rempart_core::config::{Origin, Tee};
+use rempart_core::config::{Origin, SystemdReport, Tee};
 use rempart_device::{Tpm, TpmOptions};
 
 use crate::{
@@ -58,6 +59,7 @@ pub struct Attestor {
     tpm: TpmLine,
     options: TpmOptions,
     tee: Tee,
+    systemd_report: SystemdReport,
     /// The vault takes a certificate over the TPM's TLS key.
     tls_key: bool,
     evidence: PathBuf,
@@ -79,6 +81,7 @@ impl Attestor {
             tpm,
             options: setup.tpm.clone(),
             tee: setup.settings.tee.clone(),
+            systemd_report: setup.settings.systemd_report,
             tls_key: setup.settings.vault.by_certificate(),
             evidence: setup.places.evidence.clone(),
             certificate: enrol::certificate_file(&setup.places.state, setup.tpm.ak),
@@ -104,6 +107,14 @@ impl Attestor {
     /// What the last round showed.
     pub fn facts(&self) -> Facts {
         self.facts_mut().clone()
+    }
+
+    /// The file that makes systemd of release `systemd` sign with this node's key.
+    pub async fn systemd_key(&self, systemd: u32) -> Result<String, String> {
+        let keys = self.tpm.run(Tpm::attestation_template).await;
+        let (template, public) = keys.map_err(|error| error.to_string())?;
+        let ak = AkPublic::parse(&public).map_err(|error| error.to_string())?;
+        Ok(systemd_report::key_file(&template, ak.name(), systemd))
     }
 
     /// The Evidence that was sent last, as CBOR; `None` before the first.
@@ -152,8 +163,9 @@ impl Attestor {
             ak: &ak,
             claims: &guard.digest(),
         };
-        let measured = self.measure(&binding.digest()).await?;
+        let mut measured = self.measure(&binding.digest(), &ak).await?;
         self.facts_mut().tee = facts::TeeFacts::new(&measured.tee);
+        let systemd_report = std::mem::take(&mut measured.systemd_report);
         let sent = Evidence {
             v: evidence::VERSION,
             node: self.node.clone(),
@@ -163,7 +175,7 @@ impl Attestor {
             audit_head,
             tee: measured.tee.as_ref().ok().cloned(),
             tpm: self.tpm_evidence(measured, ak_certificate),
-            systemd_report: Blob::default(),
+            systemd_report,
             guard,
         };
         let answer = self.send(&mut connection, &sent).await?;
@@ -191,6 +203,7 @@ impl Attestor {
             certified,
             logs,
             tee: _,
+            systemd_report: _,
         } = measured;
         TpmEvidence {
             bank: self.options.bank,

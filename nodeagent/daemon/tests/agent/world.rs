@@ -15,7 +15,7 @@ use std::{
 use rempart_api::{agent, line};
 use rempart_device::{
     logs::Logs,
-    service::{Answer, Request, TeeAnswer},
+    service::{Answer, Question, SystemdAnswer, TeeAnswer},
 };
 use rempart_harness::Pki;
 use rempart_secretmem::{Area, receive_line, send_line};
@@ -398,9 +398,12 @@ fn serve_logs(path: &Path) {
                 uefi_log: log_header(),
                 ..Logs::default()
             };
-            let _ = match Request::read(&stream) {
+            let _ = match Question::read(&stream) {
                 Ok(None) => logs.write(stream),
-                Ok(Some(_)) => Answer {
+                Ok(Some(Question::Systemd(_))) => {
+                    SystemdAnswer::Absent("this test has no systemd".into()).write(stream)
+                }
+                Ok(Some(Question::Tee(_))) => Answer {
                     logs,
                     tee: TeeAnswer::Absent("this test has no TEE".into()),
                 }

@@ -17,6 +17,8 @@ mod log;
 mod node;
 /// Policies, their signatures and the images that they are predicted from.
 mod policy;
+/// systemd's own signed report.
+mod systemd_report;
 /// Reports of TEEs and what comes with them.
 mod tee;
 /// TPM structures.
@@ -92,6 +94,7 @@ pub fn all() -> impl Iterator<Item = &'static Target> {
         ima::TARGETS,
         tpm::TARGETS,
         tee::TARGETS,
+        systemd_report::TARGETS,
         certificate::TARGETS,
         appraisal::TARGETS,
         exchange::TARGETS,

@@ -18,6 +18,9 @@ pub fn unsaid(policy: &Policy) -> Vec<String> {
     if policy.require_guard {
         unsaid.push("require_guard: that the node's guard must be enforcing".to_owned());
     }
+    if policy.systemd_report.is_some() {
+        unsaid.push("systemd_report: that systemd's own signed report must be there".to_owned());
+    }
     if policy.identity != Identity::ALL {
         unsaid.push("identity: which endorsement keys count".to_owned());
     }

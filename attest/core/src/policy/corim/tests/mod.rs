@@ -110,6 +110,7 @@ fn what_a_corim_cannot_say_is_named() {
         unsaid(&policy)
     };
     assert!(unsaid_by(|p| p.require_guard = true)[0].contains("require_guard"));
+    assert!(unsaid_by(|p| p.systemd_report = Some(crate::policy::ReportRule::Required))[0].contains("systemd_report"));
     assert!(unsaid_by(|p| p.identity = vec![Identity::Certified])[0].contains("identity"));
     assert!(unsaid_by(|p| p.images[0].require_secure_boot = true)[0].contains("require_secure_boot"));
     assert!(unsaid_by(|p| p.images[0].accepted_risks = vec!["gpt-auto".into()])[0].contains("gpt-auto"));
