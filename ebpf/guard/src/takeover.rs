@@ -30,11 +30,11 @@ pub(crate) enum TakeoverError {
 
 /// The pinned programs; `None` when there are none to take over.
 pub(crate) fn take_over(options: &Options) -> Result<Option<Installed>, TakeoverError> {
-    // That we cannot look is an answer too: the folder is closed to all but a guard.
+    // The programs' own answer is EPERM: the folder is closed to all but a guard. EACCES is a wrong owner's.
     match options.pins.join(pin_name("config")).try_exists() {
         Ok(true) => {}
         Ok(false) => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(TakeoverError::Denied),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(TakeoverError::Denied),
         Err(error) => {
             let path = options.pins.clone();
             return Err(InstallError::Pins { path, error }.into());
