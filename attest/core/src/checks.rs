@@ -24,6 +24,19 @@ pub const VERIFY: &[&str] = &[
     "tls-key-binding",
     "tls-key-signature",
     "systemd-report",
+    "systemd-report-key",
+    "systemd-report-components",
+    "systemd-report-attestation",
+    "systemd-report-signature",
+    "systemd-report-digest",
+    "systemd-report-nvpcr",
+    "systemd-report-audit",
+    "systemd-report-exclusive",
+    "systemd-report-nonce",
+    "systemd-report-boot",
+    "systemd-report-age",
+    "systemd-report-bank",
+    "systemd-report-registers",
 ];
 
 /// Checks of *appraise* on a machine with or without a TEE.
@@ -49,6 +62,7 @@ pub const APPRAISE: &[&str] = &[
     "ima-digest",
     "ima-file",
     "ima-signature",
+    "systemd-report-missing",
 ];
 
 /// Checks on the TEE's part, whichever environment it is.
@@ -165,6 +179,7 @@ pub const VERIFIER: &[&str] = &[
     "drift-latched",
     "counters-continuity",
     "snp-certificate-table",
+    "client-certificate",
 ];
 
 /// All lists but the Verifier's: what a case of the negative matrix can show without one.
