@@ -65,6 +65,10 @@ pub struct EnrolRequest {
     pub ek_public: Blob,
     /// DER from NV index 0x01c00002, where there is one.
     pub ek_certificate: Option<Blob>,
+    /// What else of the manufacturer's chain the TPM holds, DER each, at most [`crate::limits::CHAIN`]: a help to find the way to a root
+    /// that the Verifier trusts, never one itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ek_chain: Vec<Blob>,
     /// TPM2B_PUBLIC of the AK.
     pub ak_public: Blob,
 }

@@ -49,6 +49,12 @@ pub enum CertificateError {
         /// The issuer's distinguished name.
         issuer: String,
     },
+    /// More authorities stand below the issuer than it may have.
+    #[error("its issuer \"{issuer}\" may not have as many authorities below it (pathLenConstraint)")]
+    TooLong {
+        /// The issuer's distinguished name.
+        issuer: String,
+    },
     /// A critical extension that is not understood.
     #[error("it has a critical extension {0} that is not understood")]
     Critical(String),
@@ -125,6 +131,19 @@ pub(crate) fn check_signed_by(
         Ok(())
     } else {
         Err(CertificateError::NotAnAuthority { issuer: name() })
+    }
+}
+
+/// `issuer` may have `below` authorities below it (RFC 5280, 4.2.1.9).
+pub(crate) fn check_length(issuer: &X509Certificate<'_>, below: usize) -> Result<(), CertificateError> {
+    let constraints = issuer.basic_constraints().map_err(|_| CertificateError::Malformed)?;
+    let most = constraints.and_then(|c| c.value.path_len_constraint);
+    if most.is_none_or(|most| usize::try_from(most).is_ok_and(|most| below <= most)) {
+        Ok(())
+    } else {
+        Err(CertificateError::TooLong {
+            issuer: issuer.subject().to_string(),
+        })
     }
 }
 

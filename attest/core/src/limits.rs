@@ -2,8 +2,8 @@
 
 /// Evidence as CBOR, bytes: three logs at their own maxima plus a quote, a report and certificates.
 pub const EVIDENCE: usize = 8 * 1024 * 1024;
-/// JSON request bodies, bytes: the largest is an enrolment with an EK certificate.
-pub const JSON_BODY: usize = 64 * 1024;
+/// JSON request bodies, bytes: the largest is an enrolment with an EK certificate and its chain, each at its maximum and in base64.
+pub const JSON_BODY: usize = 160 * 1024;
 /// UEFI event log, bytes: firmware reserves 64 KiB to 256 KiB for it; vendors with long variable lists reach several hundred KiB.
 pub const UEFI_LOG: usize = 1024 * 1024;
 /// systemd user space log, bytes: a dozen records of about 400 bytes on an ordinary boot.

@@ -173,10 +173,11 @@ fn identify(
     {
         return Ok(LISTED);
     }
+    let traced = |der: &Blob| config.ek_roots.verify_with(&der.0, &request.ek_chain, ek, now);
     match (config.ek, &request.ek_certificate) {
         (EkRule::FirstUse, _) => Ok(FIRST_USE),
         // A good certificate needs no approval.
-        (EkRule::Approve, Some(der)) if config.ek_roots.verify(&der.0, ek, now).is_ok() => Ok(CERTIFIED),
+        (EkRule::Approve, Some(der)) if traced(der).is_ok() => Ok(CERTIFIED),
         (EkRule::Approve, _) => Ok(PENDING),
         (EkRule::Certified, None) => Err(EnrolError::NoCertificate(node.into())),
         (EkRule::Certified, Some(der)) => {
@@ -184,11 +185,7 @@ fn identify(
                 node: node.into(),
                 source,
             };
-            config
-                .ek_roots
-                .verify(&der.0, ek, now)
-                .map(|()| CERTIFIED)
-                .map_err(fail)
+            traced(der).map(|()| CERTIFIED).map_err(fail)
         }
     }
 }

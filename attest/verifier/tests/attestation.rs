@@ -274,6 +274,7 @@ fn an_enrolment_token_or_secret_that_is_not_the_right_one_is_refused() {
         node: "demo-1".into(),
         ek_public: Blob(tpm.ek_public()),
         ek_certificate: None,
+        ek_chain: vec![],
         ak_public: Blob(tpm.ak_public()),
     };
     let none = client

@@ -77,6 +77,7 @@ fn an_enrolment_may_cross_from_one_replica_to_the_other_and_evidence_may_not() {
         node: "demo-2".into(),
         ek_public: Blob(scene.tpm.ek_public()),
         ek_certificate: Some(Blob(scene.tpm.ek_certificate())),
+        ek_chain: vec![],
         ak_public: Blob(scene.tpm.ak_public()),
     };
     let begun: EnrolResponse = left.post(api::ENROL, &request).expect("begun at one");

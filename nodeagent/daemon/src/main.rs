@@ -34,7 +34,11 @@ mod tpm;
 fn main() -> std::process::ExitCode {
     log::start();
     match setup::Setup::load() {
-        Ok(setup) => run::run(setup),
+        Ok(setup::Start::Agent(setup)) => run::run(*setup),
+        Ok(setup::Start::Answered(line)) => {
+            println!("{line}");
+            std::process::ExitCode::SUCCESS
+        }
         Err(error) => run::misconfigured(&error),
     }
 }

@@ -41,12 +41,8 @@ const MAX_TOLD: usize = 32;
 /// Time for revoking tokens at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The configuration cannot be used, or was only to be checked.
+/// The configuration cannot be used, or the TPM not as it says.
 pub fn misconfigured(error: &SetupError) -> ExitCode {
-    if matches!(error, SetupError::Checked) {
-        println!("{error}");
-        return ExitCode::SUCCESS;
-    }
     tracing::error!("not started: {error}");
     ExitCode::from(exit::CONFIG)
 }

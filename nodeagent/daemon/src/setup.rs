@@ -13,7 +13,7 @@ use rempart_backend::{
     https::{HttpsError, Trust},
 };
 use rempart_core::config::{ConfigError, Fragment, Settings, Vault};
-use rempart_device::{OptionError, TpmError, TpmOptions};
+use rempart_device::{OptionError, Tpm, TpmError, TpmOptions};
 
 /// Why the agent cannot start as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +43,6 @@ pub enum SetupError {
     /// The vault's settings are wrong.
     #[error(transparent)]
     Vault(#[from] BackendError),
-    /// Only the check was asked for.
-    #[error("configuration is good")]
-    Checked,
 }
 
 /// The node agent of Rempart.
@@ -56,8 +53,12 @@ struct Arguments {
     #[arg(long, default_value = path::CONFIG)]
     config: PathBuf,
     /// Judge the configuration and exit.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "persist_ak")]
     check: bool,
+    /// Keep the attestation key of the template in tpm.ak at this handle of the TPM (0x81000000 to 0x817fffff) and exit: for TPMs that
+    /// are slow to make keys. What is there already is left alone; the TPM's owner must have no password.
+    #[arg(long, value_name = "HANDLE", value_parser = handle)]
+    persist_ak: Option<u32>,
     /// Where the agent works; each is elsewhere only in tests.
     #[command(flatten)]
     places: Places,
@@ -92,6 +93,14 @@ pub struct Places {
     pub unit_folders: Vec<PathBuf>,
 }
 
+/// What the command line asked for.
+pub enum Start {
+    /// To serve.
+    Agent(Box<Setup>),
+    /// A question, which this line answers.
+    Answered(String),
+}
+
 /// Everything that was judged.
 pub struct Setup {
     /// The configuration.
@@ -108,7 +117,7 @@ pub struct Setup {
 
 impl Setup {
     /// Reads command line and configuration. Bad usage ends the process, as clap does it.
-    pub fn load() -> Result<Self, SetupError> {
+    pub fn load() -> Result<Start, SetupError> {
         let arguments = Arguments::parse();
         let settings = Settings::judge(merged(&arguments.config)?)?;
         let tpm = tpm(&settings)?;
@@ -118,16 +127,36 @@ impl Setup {
             Vault::Verifier => None,
         };
         if arguments.check {
-            return Err(SetupError::Checked);
+            return Ok(Start::Answered("configuration is good".to_owned()));
         }
-        Ok(Self {
+        if let Some(handle) = arguments.persist_ak {
+            return persist(&tpm, handle).map(Start::Answered);
+        }
+        Ok(Start::Agent(Box::new(Self {
             settings,
             places: arguments.places,
             tpm,
             verifier,
             vault,
-        })
+        })))
     }
+}
+
+/// A handle as tpm2-tools and the configuration write it.
+fn handle(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 8);
+    let hex = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    hex.and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| "is not 0x and eight hexadecimal digits".to_owned())
+}
+
+/// Keeps the key, and says what the configuration has to say from now on.
+fn persist(tpm: &TpmOptions, handle: u32) -> Result<String, SetupError> {
+    Tpm::open(tpm)?.persist_ak(handle)?;
+    Ok(format!(
+        "the key of {} is at {handle:#010x}; set tpm.ak = \"persistent:{handle:#010x}\" and restart rempartd",
+        tpm.ak
+    ))
 }
 
 fn merged(main: &Path) -> Result<Fragment, SetupError> {
@@ -215,6 +244,14 @@ mod tests {
         assert_eq!(sha384.bank, Bank::Sha384);
         let kept = options("template:ecc-p256\"\n#", "persistent:0x81010001\"\n#").expect("a key that stays");
         assert_ne!(kept.ak, default.ak);
+    }
+
+    #[test]
+    fn a_handle_is_read_as_it_is_written_elsewhere_or_not_at_all() {
+        assert_eq!(handle("0x81010002"), Ok(0x8101_0002));
+        for text in ["81010002", "0x8101000", "0x810100020", "0x+1010002", "0x8101000g", ""] {
+            assert!(handle(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -343,6 +343,16 @@ impl Site {
         Ok(())
     }
 
+    /// When the Verifier latched the node last, by its own history (Unix seconds): the moment of the appraisal that failed.
+    pub fn latched_at(&self) -> anyhow::Result<u64> {
+        let told = self.verifier_command(&["history", "--node", NODE, "--json"], "")?;
+        let latched = told.lines().rev().find_map(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+            entry["at"].as_u64().filter(|_| entry["what"] == "latched")
+        });
+        latched.with_context(|| format!("the Verifier never latched {NODE}: {told}"))
+    }
+
     /// An operator's word that a node which drifted may attest again; nothing for one that did not.
     pub fn clear_node(&self) -> anyhow::Result<()> {
         match self.verifier_command(&["node", "clear", NODE], "") {

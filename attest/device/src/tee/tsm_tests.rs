@@ -173,6 +173,42 @@ fn a_privilege_level_is_written_when_it_is_asked_for_or_the_only_one_allowed() {
     assert!(matches!(level(tdx, Some(1)), Err(TeeError::NoVmpl { vmpl: 1 })));
 }
 
+/// As rempartd asks and rempart-evidence reads it.
+#[test]
+fn the_level_that_a_question_names_is_the_one_that_the_kernel_is_given() {
+    use crate::service::Request;
+    let through = |vmpl, floor| {
+        let question = Request {
+            report_data: Fixed([7; 64]),
+            vmpl,
+            provider: Some(TeeProvider::ConfigfsTsm),
+        };
+        let read = Request::read(&question.to_bytes()[..])
+            .expect("read")
+            .expect("a question");
+        let model = Model {
+            floor: Some(floor),
+            ..Model::snp()
+        };
+        let (found, model) = report(model, &ReportRequest::from(&read));
+        found.map(|_| model.written.get("privlevel").cloned())
+    };
+    for level in 0..=3 {
+        let written = through(Some(level), 0).expect("report");
+        assert_eq!(written, Some(level.to_string().into_bytes()));
+    }
+    assert_eq!(through(None, 0).expect("report"), None, "the kernel's own choice");
+    assert_eq!(through(None, 2).expect("report"), Some(b"2".to_vec()), "under an SVSM");
+    // A level that this guest may not ask for is refused by the kernel and never raised to one that it may.
+    assert!(matches!(
+        through(Some(1), 2),
+        Err(TeeError::Io {
+            what: "write privlevel",
+            ..
+        })
+    ));
+}
+
 #[test]
 fn each_kind_of_absence_has_its_name() {
     let no_driver = Model::default();

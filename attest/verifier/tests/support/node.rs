@@ -21,6 +21,7 @@ pub fn enrol(client: &mut Client, tpm: &Tpm, node: &str) -> Result<String, Refus
         node: node.into(),
         ek_public: Blob(tpm.ek_public()),
         ek_certificate: Some(Blob(tpm.ek_certificate())),
+        ek_chain: vec![],
         ak_public: Blob(tpm.ak_public()),
     };
     let response: EnrolResponse = client.post(api::ENROL, &request)?;

@@ -52,7 +52,8 @@ fragment!(TpmFragment {
 });
 fragment!(TeeFragment {
     provider: String,
-    required: bool
+    required: bool,
+    vmpl: u8
 });
 fragment!(VaultFragment {
     kind: String,

@@ -232,8 +232,8 @@ mod tests {
             (&None, &None, &None)
         );
         assert_eq!(
-            (settings.tee.provider, settings.tee.required),
-            (TeeProvider::Auto, false)
+            (settings.tee.provider, settings.tee.required, settings.tee.vmpl),
+            (TeeProvider::Auto, false, None)
         );
         let Vault::OpenBao { auth, .. } = settings.vault else {
             panic!("OpenBao")
@@ -281,6 +281,10 @@ mod tests {
             let settings = judge(&format!("{GOOD}\n[tee]\nprovider = \"{word}\"\n")).expect(word);
             assert_eq!(settings.tee.provider, provider);
         }
+        for level in 0..=3 {
+            let settings = judge(&format!("{GOOD}\n[tee]\nvmpl = {level}\n")).expect("a level");
+            assert_eq!(settings.tee.vmpl, Some(level));
+        }
         let settings = judge(&format!("{GOOD}\nauth = \"cert\"\ncert_mount = \"pki/nodes\"")).expect("by certificate");
         assert!(settings.vault.by_certificate());
         assert!(!judge(GOOD).expect("by result").vault.by_certificate());
@@ -320,6 +324,10 @@ mod tests {
                 "tee.provider",
             ),
             ("[node]", "[tee]\nrequired = \"yes\"\n[node]", "required"),
+            ("[node]", "[tee]\nvmpl = 4\n[node]", "tee.vmpl"),
+            ("[node]", "[tee]\nvmpl = -1\n[node]", "vmpl"),
+            ("[node]", "[tee]\nprovider = \"none\"\nvmpl = 1\n[node]", "tee.vmpl"),
+            ("[node]", "[tee]\nprovider = \"vtpm-nv\"\nvmpl = 0\n[node]", "tee.vmpl"),
             ("[node]", "[tpm]\npcrs = \"4\"\n[node]", "pcrs"),
         ] {
             let error = judge(&GOOD.replacen(from, to, 1)).expect_err(word);

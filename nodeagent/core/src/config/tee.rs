@@ -11,7 +11,12 @@ pub struct Tee {
     pub provider: TeeProvider,
     /// Whether the node attests without one. What a policy demands is for the Verifier to say; this tells the operator early.
     pub required: bool,
+    /// The privilege level (SEV-SNP's VMPL) that a report is asked for; `None`: the most privileged one that this guest may ask for.
+    pub vmpl: Option<u8>,
 }
+
+/// The least privileged level that there is (AMD 56860, MSG_REPORT_REQ).
+const MAX_VMPL: u8 = 3;
 
 /// Where a TEE's report comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,5 +54,20 @@ pub(super) fn judge(fragment: TeeFragment) -> Result<Tee, ConfigError> {
             return Err(value("tee.provider", other, why));
         }
     };
-    Ok(Tee { provider, required })
+    let vmpl = fragment.vmpl;
+    match (vmpl, &provider) {
+        (Some(level), _) if level > MAX_VMPL => {
+            return Err(value("tee.vmpl", &level.to_string(), "must be 0, 1, 2 or 3"));
+        }
+        (Some(level), TeeProvider::None | TeeProvider::VtpmNv) => {
+            let why = "no level can be asked for where the report is not made on request; remove tee.vmpl or name another provider";
+            return Err(value("tee.vmpl", &level.to_string(), why));
+        }
+        _ => {}
+    }
+    Ok(Tee {
+        provider,
+        required,
+        vmpl,
+    })
 }

@@ -39,6 +39,7 @@ impl Attestor {
             node: self.node.clone(),
             ek_public: Blob(ek.public),
             ek_certificate: ek.certificate.map(Blob),
+            ek_chain: ek.chain.into_iter().map(Blob).collect(),
             ak_public: Blob(ak),
         };
         let made: api::EnrolResponse = connection.post(api::ENROL, &request).await?;

@@ -93,7 +93,7 @@ impl Attestor {
         };
         let request = Request {
             report_data: *binding,
-            vmpl: None,
+            vmpl: self.tee.vmpl,
             provider: only,
         };
         let answer = self.ask_evidence(&request.to_bytes()).await?;
@@ -102,6 +102,8 @@ impl Attestor {
             TeeAnswer::Report(report) => Ok(report),
             TeeAnswer::Failed(why) => Err(why),
             TeeAnswer::Absent(why) if only.is_some() => Err(why),
+            // Such a report is of the paravisor's level, whatever was asked for.
+            TeeAnswer::Absent(why) if self.tee.vmpl.is_some() => Err(why),
             // A paravisor's report lies in the TPM, which rempart-evidence does not open.
             TeeAnswer::Absent(why) => self.report_from_nv(binding).await.map_err(|nv| format!("{why}; {nv}")),
         };

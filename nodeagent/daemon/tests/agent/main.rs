@@ -8,6 +8,7 @@ mod links;
 #[path = "../../../../attest/device/tests/common/mod.rs"]
 mod swtpm;
 mod systemd;
+mod tpm;
 mod world;
 
 use rempart_core::audit::Chain;

@@ -8,20 +8,23 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::Once,
+    sync::{Arc, Mutex, Once},
     time::{Duration, Instant},
 };
 
 use rempart_api::{agent, line};
 use rempart_device::{
     logs::Logs,
-    service::{Answer, Question, SystemdAnswer, TeeAnswer},
+    service::{Answer, Question, Request, SystemdAnswer, TeeAnswer},
 };
 use rempart_harness::Pki;
 use rempart_secretmem::{Area, receive_line, send_line};
 use std::os::fd::AsFd;
 
-use crate::{swtpm::Swtpm, systemd::Systemd};
+use crate::{
+    swtpm::{Swtpm, tools::Tools},
+    systemd::Systemd,
+};
 
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The value that must appear nowhere but in the area.
@@ -40,7 +43,12 @@ pub struct World {
     guard: Option<Running>,
     /// More of the agent's `[tpm]`.
     pub tpm_words: String,
+    /// What the agent asked in the place of rempart-evidence.
+    pub asked: Asked,
 }
+
+/// Questions with a report in them, in order.
+type Asked = Arc<Mutex<Vec<Request>>>;
 
 /// A child process that ends with this value.
 struct Running(Child);
@@ -70,7 +78,7 @@ impl World {
                     Secret=tls.key:file=kv/web#tls_key\n";
         fs::write(&fragment, unit).expect("write");
         let systemd = Systemd::start(&address, &fragment).await;
-        serve_logs(&at("evidence.sock"));
+        let asked = serve_logs(&at("evidence.sock"));
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|socket| socket.local_addr())
             .expect("loopback")
@@ -87,6 +95,7 @@ impl World {
             agent: None,
             guard: None,
             tpm_words: String::new(),
+            asked,
         };
         world.make_verifier();
         world.start_verifier();
@@ -107,16 +116,28 @@ impl World {
         self.start_agent_with("[vault]\nkind = \"verifier\"\n", extra);
     }
 
-    /// Starts the agent and waits until it serves.
-    pub fn start_agent_with(&mut self, vault: &str, extra: &str) {
+    fn configure(&self, more: &str) {
         let config = format!(
-            "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{}{vault}{extra}",
+            "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{}{more}",
             self.verifier_url(),
             self.pki.ca().display(),
             self.tpm.tcti(),
             self.tpm_words
         );
         fs::write(self.at("rempart.toml"), config).expect("write");
+    }
+
+    /// `rempartd ARGUMENTS` by the test's configuration, for what it does and ends.
+    pub fn rempartd(&self, arguments: &[&str]) -> Output {
+        self.configure("[vault]\nkind = \"verifier\"\n");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rempartd"));
+        command.arg("--config").arg(self.at("rempart.toml")).args(arguments);
+        command.output().expect("rempartd runs")
+    }
+
+    /// Starts the agent and waits until it serves.
+    pub fn start_agent_with(&mut self, vault: &str, extra: &str) {
+        self.configure(&format!("{vault}{extra}"));
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -160,6 +181,27 @@ impl World {
     /// How to reach the software TPM. The agent leaves it after a second without work.
     pub fn tcti(&self) -> String {
         self.tpm.tcti()
+    }
+
+    /// tpm2-tools on the software TPM.
+    pub fn tools(&self) -> Tools {
+        Tools::new(&self.tpm)
+    }
+
+    /// The manufacturer's certificates, PEM: the intermediate that signed the EK's, and the root.
+    pub fn manufacturer(&self) -> [PathBuf; 2] {
+        self.tpm.manufacturer()
+    }
+
+    /// From now on the Verifier trusts the manufacturer's root and nothing else.
+    pub fn trust_the_root_only(&mut self) {
+        self.stop_verifier();
+        let file = self.at("verifier/verifier.toml");
+        let text = fs::read_to_string(&file).expect("configuration");
+        let issuer = format!("\"{}\", ", self.manufacturer()[0].display());
+        assert!(text.contains(&issuer), "{text}");
+        fs::write(&file, text.replace(&issuer, "")).expect("written");
+        self.start_verifier();
     }
 
     /// The address of the test's bus.
@@ -390,8 +432,10 @@ impl World {
 }
 
 /// In the place of rempart-evidence: a machine whose firmware measured nothing but its log's header, without a TEE.
-fn serve_logs(path: &Path) {
+fn serve_logs(path: &Path) -> Asked {
     let listener = UnixListener::bind(path).expect("evidence socket");
+    let asked = Asked::default();
+    let kept = asked.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let logs = Logs {
@@ -403,15 +447,19 @@ fn serve_logs(path: &Path) {
                 Ok(Some(Question::Systemd(_))) => {
                     SystemdAnswer::Absent("this test has no systemd".into()).write(stream)
                 }
-                Ok(Some(Question::Tee(_))) => Answer {
-                    logs,
-                    tee: TeeAnswer::Absent("this test has no TEE".into()),
+                Ok(Some(Question::Tee(request))) => {
+                    kept.lock().expect("no panic").push(request);
+                    Answer {
+                        logs,
+                        tee: TeeAnswer::Absent("this test has no TEE".into()),
+                    }
+                    .write(stream)
                 }
-                .write(stream),
                 Err(error) => Err(error),
             };
         }
     });
+    asked
 }
 
 /// TCG_EfiSpecIDEvent in an EV_NO_ACTION event (PC Client Platform Firmware Profile, 10.4.5.1): SHA-256 and SHA-384.

@@ -224,6 +224,7 @@ fn messages() -> Vec<Vec<u8>> {
         node: "demo-1".into(),
         ek_public: Blob(vec![1; 20]),
         ek_certificate: Some(Blob(vec![2; 20])),
+        ek_chain: vec![Blob(vec![4; 20])],
         ak_public: Blob(vec![3; 20]),
     };
     let refusal = Refusal {
