@@ -15,12 +15,12 @@ use rlsf::Tlsf;
 
 use crate::map::{self, Place};
 
-/// Addresses reserved. No machine of ours gives a process that much locked memory.
+/// Addresses reserved: more than any machine of ours gives a process of locked memory. Where RLIMIT_AS allows less (`LimitAS=` of a
+/// service's unit binds the wrapper too), a quarter of it, and so on down to the least.
 const RANGE: usize = 64 << 30;
-/// The first region: all that a short-lived program needs.
-const FIRST: usize = 512 << 10;
-/// Later regions: half of what there is, within these bounds.
-const LEAST: usize = 1 << 20;
+const LEAST_RANGE: usize = 16 << 20;
+/// A region is half of what there is, within these bounds. The least is all that a short-lived program needs.
+const LEAST: usize = 512 << 10;
 const MOST: usize = 8 << 20;
 /// Alignment of every block.
 pub const ALIGN: usize = 16;
@@ -39,6 +39,8 @@ static ARENA: Mutex<Arena> = Mutex::new(Arena {
 });
 /// Start of the range; 0 until the first block is asked for.
 static START: AtomicUsize = AtomicUsize::new(0);
+/// Its length; set before START.
+static LEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A block of at least `len` bytes at a multiple of [`ALIGN`], or null. Its content is not zeroed.
 pub fn allocate(len: usize) -> *mut u8 {
@@ -69,30 +71,22 @@ pub unsafe fn release(block: NonNull<u8>) {
 #[must_use]
 pub fn contains(address: *const u8) -> bool {
     let start = START.load(Ordering::Acquire);
-    start != 0 && (address as usize).wrapping_sub(start) < RANGE
+    start != 0 && (address as usize).wrapping_sub(start) < LEN.load(Ordering::Relaxed)
 }
 
 impl Arena {
     /// One more region, so that a block of `len` bytes fits into it. False when there is none.
     fn grow(&mut self, len: usize) -> bool {
-        if START.load(Ordering::Acquire) == 0 {
-            let start = map::reserve(RANGE);
-            if start.is_null() {
-                return false;
-            }
-            START.store(start as usize, Ordering::Release);
+        if START.load(Ordering::Acquire) == 0 && !reserve() {
+            return false;
         }
         // A TLSF looks for a block in the next size class, at most a sixteenth larger, and a pool has its own headers.
         let Some(needed) = len.checked_add(len / 16 + map::PAGE).and_then(map::pages) else {
             return false;
         };
-        let step = if self.filled == 0 {
-            FIRST
-        } else {
-            (self.filled / 2).clamp(LEAST, MOST) & !(map::PAGE - 1)
-        };
+        let step = (self.filled / 2).clamp(LEAST, MOST) & !(map::PAGE - 1);
         let len = step.max(needed);
-        if len > RANGE - self.filled {
+        if len > LEN.load(Ordering::Relaxed) - self.filled {
             return false;
         }
         let at = (START.load(Ordering::Acquire) + self.filled) as *mut u8;
@@ -112,6 +106,21 @@ impl Arena {
         self.filled += len;
         true
     }
+}
+
+/// Reserves the range. False when there is none.
+fn reserve() -> bool {
+    let mut len = RANGE;
+    while len >= LEAST_RANGE {
+        let start = map::reserve(len);
+        if !start.is_null() {
+            LEN.store(len, Ordering::Relaxed);
+            START.store(start as usize, Ordering::Release);
+            return true;
+        }
+        len /= 4;
+    }
+    false
 }
 
 fn lock() -> MutexGuard<'static, Arena> {

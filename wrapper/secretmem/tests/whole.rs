@@ -311,6 +311,17 @@ fn the_soft_limit_is_raised_to_the_hard_one_where_it_is_too_small() {
 }
 
 #[test]
+fn a_limit_on_addresses_leaves_a_smaller_heap() {
+    let output = Command::new("prlimit")
+        .args(["--as=300000000", "--"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", "what_is_given_back_is_wiped", "--test-threads=1"])
+        .output()
+        .expect("util-linux");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn a_forked_child_has_no_heap_and_so_no_copy_of_it() {
     let output = alone("child_that_forks", "8000000:8000000");
     let printed = String::from_utf8_lossy(&output.stdout);
