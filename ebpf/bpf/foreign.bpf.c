@@ -2,9 +2,12 @@
 /*
  * Foreign BPF, and our own programs, maps and pins. A BPF program in the context of a protected process
  * reads even memfd_secret pages, so once armed only PID 1 and the guard load programs. What is ours is
- * out of reach from the first moment, to PID 1 as well. Links have no hook of their own, but a link of
- * an LSM program cannot be detached, only unpinned.
+ * out of reach from the first moment, to PID 1 as well. Links have no hook of their own: the pins' folder
+ * is closed, and descriptors by id are refused.
  */
+#ifndef REMPART_FOREIGN
+#define REMPART_FOREIGN
+
 #include "verdict.h"
 
 /* Commands on descriptors that are already held, and plain questions; all others, future ones too, are not. */
@@ -29,11 +32,16 @@ static __always_inline bool harmless(int cmd)
 	return false;
 }
 
+#define LINK_GET_FD_BY_ID 30
+
 SEC("lsm/bpf")
 int BPF_PROG(bpf_command, int cmd, union bpf_attr *attr, unsigned int size)
 {
 	if (harmless(cmd))
 		return 0;
+	/* From the first moment: a link's descriptor can detach or exchange what the link holds. */
+	if (cmd == LINK_GET_FD_BY_ID && actor_tgid() != 1)
+		return judge_own(V_LINK_GET);
 	return judge_machine(V_BPF_LOAD, PID1_MAY);
 }
 
@@ -66,6 +74,12 @@ static __always_inline bool is_pin_folder(struct inode *dir)
 	return BPF_CORE_READ(dir, i_sb, s_dev) == cfg->pin_dev && BPF_CORE_READ(dir, i_ino) == cfg->pin_ino;
 }
 
+/* Nobody but the guard gets to a pin by its name, for whatever purpose: maps and programs have hooks of their own, links have none. */
+static __always_inline int pin_reached(struct inode *inode, int mask)
+{
+	return (mask & (MAY_EXEC | MAY_WRITE)) && is_pin_folder(inode) ? judge_own(V_PIN_OPEN) : 0;
+}
+
 SEC("lsm/inode_unlink")
 int BPF_PROG(pin_unlink, struct inode *dir, struct dentry *dentry)
 {
@@ -89,36 +103,4 @@ int BPF_PROG(pin_rename, struct inode *old_dir, struct dentry *old_dentry, struc
 	return 0;
 }
 
-#define MNT_SHARED 0x1000
-
-/*
- * PID 1's own child that sets up a mount namespace for a service: what it unmounts there is unmounted
- * nowhere else, unless the mount is shared and the unmount would travel back.
- */
-static __always_inline int sets_up_a_service(struct vfsmount *mnt)
-{
-	struct task_struct *current = bpf_get_current_task_btf();
-	struct task_struct *parent = BPF_CORE_READ(current, real_parent);
-
-	if (BPF_CORE_READ(mnt, mnt_flags) & MNT_SHARED)
-		return 0;
-	if (BPF_CORE_READ(parent, tgid) != 1)
-		return 0;
-	return BPF_CORE_READ(current, nsproxy, mnt_ns) != BPF_CORE_READ(parent, nsproxy, mnt_ns);
-}
-
-/* The last mount of our bpffs takes the pins with it. PID 1 unmounts at shutdown. */
-SEC("lsm/sb_umount")
-int BPF_PROG(pin_umount, struct vfsmount *mnt, int flags)
-{
-	struct config *cfg = the_config();
-
-	if (!cfg || !cfg->pin_dev || actor_tgid() == 1 || sets_up_a_service(mnt))
-		return 0;
-	if (BPF_CORE_READ(mnt, mnt_sb, s_dev) == cfg->pin_dev)
-		return judge_own(V_BPFFS_UMOUNT);
-	/* A lazy unmount of /sys takes the bpffs below it along. */
-	if (cfg->armed && (flags & 2) && BPF_CORE_READ(mnt, mnt_sb, s_magic) == SYSFS_MAGIC)
-		return judge_own(V_BPFFS_UMOUNT);
-	return 0;
-}
+#endif

@@ -23,14 +23,62 @@ struct hlist_head {
 	struct hlist_node *first;
 };
 
+struct pid_namespace;
+
+struct upid {
+	struct pid_namespace *ns;
+};
+
 struct pid {
 	struct hlist_head tasks[4];
+	struct upid numbers[1];
+};
+
+struct task_struct;
+
+struct pid_namespace {
+	struct task_struct *child_reaper;
 };
 
 struct mnt_namespace;
 
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
+};
+
+/* A directory of cgroup2 is a cgroup, and the directory's id is the cgroup's. */
+struct kernfs_node {
+	struct kernfs_node *parent;
+	const char *name;
+	__u64 id;
+	void *priv;
+};
+
+/* The name since 6.15. */
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
+};
+
+struct cgroup {
+	int nr_populated_csets;
+	int nr_populated_domain_children;
+	int nr_populated_threaded_children;
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct notification;
+
+struct seccomp_filter {
+	struct seccomp_filter *prev;
+	struct notification *notif;
+};
+
+struct seccomp {
+	struct seccomp_filter *filter;
 };
 
 struct task_struct {
@@ -40,6 +88,9 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct nsproxy *nsproxy;
+	struct pid *thread_pid;
+	struct css_set *cgroups;
+	struct seccomp seccomp;
 	struct hlist_node pid_links[4];
 };
 
@@ -62,9 +113,27 @@ struct inode {
 	__u32 i_rdev;
 	unsigned long i_ino;
 	struct super_block *i_sb;
+	void *i_private;
+};
+
+struct vfsmount {
+	struct super_block *mnt_sb;
+	int mnt_flags;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
+};
+
+/* Where it is told since 6.17 that a mount is shared. */
+struct mount___types {
+	int mnt_t_flags;
 };
 
 struct path {
+	struct vfsmount *mnt;
 	struct dentry *dentry;
 };
 
@@ -77,11 +146,6 @@ struct file {
 struct proc_inode {
 	struct pid *pid;
 	struct inode vfs_inode;
-};
-
-struct vfsmount {
-	struct super_block *mnt_sb;
-	int mnt_flags;
 };
 
 struct linux_binprm {
@@ -110,20 +174,38 @@ struct pt_regs___x86 {
 struct kernel_siginfo;
 struct cred;
 
+/* The numbers moved between kernels: used through bpf_core_enum_value only. */
+enum lockdown_reason {
+	LOCKDOWN_DEV_MEM = 2,
+	LOCKDOWN_PCI_ACCESS = 6,
+	LOCKDOWN_IOPORT = 7,
+	LOCKDOWN_MSR = 8,
+	LOCKDOWN_ACPI_TABLES = 9,
+	LOCKDOWN_KPROBES = 23,
+};
+
 #define EPERM 1
+#define SIGKILL 9
 #define ENOMEM 12
 #define ENOSPC 28
 
 #define S_IFMT 0170000
 #define S_IFDIR 0040000
+#define S_IFREG 0100000
 #define S_IFCHR 0020000
 
 #define FMODE_READ 0x1
 #define FMODE_WRITE 0x2
+#define MAY_EXEC 0x1
 #define MAY_WRITE 0x2
 
 #define PROC_SUPER_MAGIC 0x9fa0
 #define SYSFS_MAGIC 0x62656572
+#define BPF_FS_MAGIC 0xcafe4a11
+#define CGROUP_SUPER_MAGIC 0x27e0eb
+#define CGROUP2_SUPER_MAGIC 0x63677270
+#define DEBUGFS_MAGIC 0x64626720
+#define TRACEFS_MAGIC 0x74726163
 
 /* include/linux/ptrace.h */
 #define PTRACE_MODE_NOAUDIT 0x04

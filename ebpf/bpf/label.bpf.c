@@ -4,7 +4,7 @@
  * user space has set reaches the table by address. Never refuses anything but a fork that could not be
  * labelled.
  */
-#include "verdict.h"
+#include "cgroup.bpf.c"
 
 static __always_inline int put(struct task_struct *task, struct label *label)
 {
@@ -55,6 +55,22 @@ int BPF_PROG(forget_label, struct task_struct *task)
 	return 0;
 }
 
+/* Another process answers the system calls of such a task, and can put descriptors into it (seccomp_unotify(2)). */
+static __always_inline bool is_supervised(struct task_struct *task)
+{
+	struct seccomp_filter *filter = BPF_CORE_READ(task, seccomp.filter);
+	int i;
+
+	for (i = 0; i < 256; i++) {
+		if (!filter)
+			return false;
+		if (BPF_CORE_READ(filter, notif))
+			return true;
+		filter = BPF_CORE_READ(filter, prev);
+	}
+	return true;
+}
+
 /* The guard calls getpgid(pid) after it has set a label, to bring it into the table by address. */
 SEC("lsm/task_getpgid")
 int BPF_PROG(sync_label, struct task_struct *task)
@@ -68,9 +84,11 @@ int BPF_PROG(sync_label, struct task_struct *task)
 	set = bpf_task_storage_get(&labels, leader, 0, 0);
 	if (!set || !set->unit)
 		return 0;
-	/* A tracer from before the label is asked nothing more by any hook: such a task gets no secret. */
-	if (leader->ptrace)
+	/* Who traces or supervises it from before the label is asked nothing more by any hook: such a task gets no secret. */
+	if (leader->ptrace || is_supervised(leader))
 		return -EPERM;
+	if (mark_cgroups(leader, set))
+		return -ENOSPC;
 	if (bpf_map_update_elem(&leaders, &address, set, BPF_ANY))
 		return -ENOSPC;
 	return 0;
@@ -90,7 +108,7 @@ int BPF_PROG(label_exec, struct linux_binprm *bprm)
 	struct label *trusted, *mine, copy;
 
 	mine = bpf_task_storage_get(&labels, current, 0, 0);
-	if (!mine || !(mine->flags & LABEL_BY_INIT) || current->ptrace)
+	if (!mine || !(mine->flags & LABEL_BY_INIT) || current->ptrace || is_supervised(current))
 		return 0;
 	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	exe.ino = BPF_CORE_READ(inode, i_ino);
@@ -99,5 +117,7 @@ int BPF_PROG(label_exec, struct linux_binprm *bprm)
 		return 0;
 	copy = *trusted;
 	put(current, &copy);
+	/* A full table leaves the cgroup open; the label stands. */
+	mark_cgroups(current, &copy);
 	return 0;
 }

@@ -41,11 +41,22 @@ enum vector {
 	V_EARLY_FD = 36,
 	V_AGENT_KILL = 50,
 	V_PRLIMIT = 51,
+	V_CGROUP_KILL = 52,
+	V_CGROUP_FREEZE = 53,
+	V_CGROUP_MOVE = 54,
+	V_CGROUP_LIMIT = 55,
+	V_CGROUP_V1 = 56,
+	V_SCHED = 57,
+	V_NICE = 58,
+	V_IO_PRIO = 59,
 	V_BPF_LOAD = 60,
 	V_BPF_MAP = 61,
 	V_BPF_PROG = 62,
 	V_UNPIN = 63,
 	V_BPFFS_UMOUNT = 64,
+	V_MOVE_MOUNT = 65,
+	V_PIN_OPEN = 66,
+	V_LINK_GET = 67,
 	V_MODULE_LOAD = 70,
 	V_KEXEC = 71,
 	V_KCORE = 72,
@@ -57,6 +68,11 @@ enum vector {
 	V_CORE_PATTERN = 78,
 	V_MODPROBE_PATH = 79,
 	V_PERF = 80,
+	V_TRACEFS = 81,
+	V_DEBUGFS = 82,
+	V_PORT = 83,
+	V_PCI = 84,
+	V_ACPI = 85,
 };
 
 /* Label of a thread group: which unit it belongs to. unit 0 is no label. */
@@ -69,6 +85,13 @@ struct label {
 /* Anything but observe denies, so that a broken label is a closed one. */
 #define MODE_ENFORCE 1
 #define MODE_OBSERVE 2
+/* Denies, then kills who tried. */
+#define MODE_KILL 3
+
+/* What became of an attempt. */
+#define OBSERVED 0
+#define REFUSED 1
+#define KILLED 2
 
 /* The guard itself: may use its own maps, programs and pins. Not inherited. */
 #define LABEL_GUARD 1
@@ -77,12 +100,20 @@ struct label {
 /* Forked by PID 1 itself, no label yet (unit 0). An orphan, whose parent is PID 1 as well, has not got it. */
 #define LABEL_BY_INIT 4
 
+/* Whose cgroup it is. */
+struct cgroup_label {
+	__u64 unit;
+	__u32 mode;
+	/* Not the unit's own cgroup but one above it, through which it can be killed or starved. */
+	__u32 above;
+};
+
 struct event {
 	__u64 seq;
 	__u64 boottime_ns;
 	__u64 unit;
 	__u32 vector;
-	__u32 denied;
+	__u32 verdict;
 	__u32 pid;
 	__u32 tgid;
 	__u32 uid;
@@ -103,7 +134,7 @@ struct config {
 	__u64 object;
 };
 
-/* Device and inode of an executable. */
+/* Device and inode of an executable or a folder. */
 struct exe {
 	__u64 dev;
 	__u64 ino;

@@ -35,6 +35,26 @@ struct {
 	__type(value, __u32);
 } marks SEC(".maps");
 
+/* On a thread: the label of the process that it is moving to another cgroup (cgroup.bpf.c). */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct label);
+} moves SEC(".maps");
+
+/*
+ * Cgroups in which a process was when it was labelled, and all above them. A cgroup's id is not used
+ * again before the next boot. What cannot be entered here is not labelled.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct cgroup_label);
+} cgroups SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -49,6 +69,14 @@ struct {
 	__type(key, struct exe);
 	__type(value, struct label);
 } trusted_exes SEC(".maps");
+
+/* The pins' folder and all above it: whoever mounts over one hides the pins. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32);
+	__type(key, struct exe);
+	__type(value, __u32);
+} places SEC(".maps");
 
 /* Filled from the table in rempart-bpf-common. A name that is absent is denied. */
 struct {

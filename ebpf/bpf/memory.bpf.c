@@ -125,7 +125,8 @@ int BPF_PROG(ptrace_traceme, struct task_struct *parent)
 	tracer = label_of(parent->group_leader);
 	if (tracer && tracer->unit == mine->unit)
 		return 0;
-	record(mine->unit, current->tgid, V_PTRACE_TRACEME, mine->mode != MODE_OBSERVE);
+	/* The protected process itself was made to ask: nobody is killed for it. */
+	record(mine->unit, current->tgid, V_PTRACE_TRACEME, mine->mode == MODE_OBSERVE ? OBSERVED : REFUSED);
 	if (mine->mode == MODE_OBSERVE)
 		return 0;
 	DENIED(err);

@@ -2,8 +2,11 @@
 /*
  * /proc/PID/…, in whichever mount of procfs: the file is known by its super block, the task by the
  * inode, the meaning by the name in its dentry. Since 6.18 the ptrace hook alone stops only mem.
- * Also the machine's own files in procfs, and memory devices.
+ * Also the machine's own files in procfs.
  */
+#ifndef REMPART_PROCFS
+#define REMPART_PROCFS
+
 #include "verdict.h"
 
 /* The table's word on `file`; a name that it does not know is not allowed. */
@@ -54,7 +57,7 @@ static __always_inline int task_file(struct file *file, struct inode *inode, boo
 	__u64 leader = leader_of(inode, &of_task);
 
 	if (!of_task)
-		return early ? 0 : machine_file(file, writes);
+		return machine_file(file, writes);
 	if (!leader)
 		return 0;
 	target = label_at(leader);
@@ -76,18 +79,7 @@ static __always_inline int task_file(struct file *file, struct inode *inode, boo
 	if (early)
 		vector = early;
 	target_pid = BPF_CORE_READ((struct task_struct *)leader, tgid);
-	return judge(target, target_pid, vector, 0);
-}
-
-static __always_inline int device(struct inode *inode)
-{
-	__u32 rdev = BPF_CORE_READ(inode, i_rdev);
-
-	if (rdev == MKDEV(1, 1) || rdev == MKDEV(1, 2) || rdev == MKDEV(1, 4))
-		return judge_machine(V_DEV_MEM, 0);
-	if (rdev >> 20 == 202)
-		return judge_machine(V_MSR, 0);
-	return 0;
+	return judge(target, target_pid, vector, vector == V_ENVIRON_READ ? SPARED : 0);
 }
 
 static __always_inline void learn(struct inode *inode)
@@ -104,37 +96,4 @@ static __always_inline void learn(struct inode *inode)
 	bpf_map_update_elem(&trusted_exes, &exe, &copy, BPF_ANY);
 }
 
-SEC("lsm/file_open")
-int BPF_PROG(procfs_open, struct file *file)
-{
-	struct inode *inode = file->f_inode;
-	unsigned int mode = file->f_mode;
-
-	learn(inode);
-	if (inode->i_sb->s_magic == PROC_SUPER_MAGIC)
-		return task_file(file, inode, mode & FMODE_READ, mode & FMODE_WRITE, 0);
-	if ((inode->i_mode & S_IFMT) == S_IFCHR)
-		return device(inode);
-	return 0;
-}
-
-/* Descriptors that were opened before the task was labelled. */
-SEC("lsm/file_permission")
-int BPF_PROG(procfs_use, struct file *file, int mask)
-{
-	struct inode *inode = file->f_inode;
-
-	if (inode->i_sb->s_magic != PROC_SUPER_MAGIC)
-		return 0;
-	return task_file(file, inode, !(mask & MAY_WRITE), mask & MAY_WRITE, V_EARLY_FD);
-}
-
-SEC("lsm/file_ioctl")
-int BPF_PROG(procfs_ioctl, struct file *file, unsigned int cmd, unsigned long arg)
-{
-	struct inode *inode = file->f_inode;
-
-	if (inode->i_sb->s_magic != PROC_SUPER_MAGIC)
-		return 0;
-	return task_file(file, inode, true, false, V_EARLY_FD);
-}
+#endif

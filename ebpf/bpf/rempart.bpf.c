@@ -8,10 +8,9 @@
  */
 #include "label.bpf.c"
 #include "memory.bpf.c"
-#include "procfs.bpf.c"
 #include "signal.bpf.c"
-#include "foreign.bpf.c"
-#include "machine.bpf.c"
+#include "file.bpf.c"
+#include "mount.bpf.c"
 
 /* The string by which the kernel knows a licence that may call its helpers. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -61,7 +61,16 @@ static __always_inline bool actor_is_guard(void)
 	return actor && (actor->flags & LABEL_GUARD);
 }
 
-static __always_inline void fill(struct event *e, __u64 seq, __u64 unit, __u32 target, __u32 vector, __u32 denied)
+/* PID 1's own child that has no label: what it does, PID 1 does on request. */
+static __always_inline bool actor_is_by_init(void)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	struct label *mine = bpf_task_storage_get(&labels, current->group_leader, 0, 0);
+
+	return mine && (mine->flags & LABEL_BY_INIT);
+}
+
+static __always_inline void fill(struct event *e, __u64 seq, __u64 unit, __u32 target, __u32 vector, __u32 verdict)
 {
 	__u64 ids = bpf_get_current_pid_tgid();
 
@@ -69,7 +78,7 @@ static __always_inline void fill(struct event *e, __u64 seq, __u64 unit, __u32 t
 	e->boottime_ns = bpf_ktime_get_boot_ns();
 	e->unit = unit;
 	e->vector = vector;
-	e->denied = denied;
+	e->verdict = verdict;
 	e->pid = (__u32)ids;
 	e->tgid = ids >> 32;
 	e->uid = (__u32)bpf_get_current_uid_gid();
@@ -77,9 +86,9 @@ static __always_inline void fill(struct event *e, __u64 seq, __u64 unit, __u32 t
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
-static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 denied)
+static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 verdict)
 {
-	__u32 zero = 0, which = denied ? 0 : 1;
+	__u32 zero = 0, which = verdict == OBSERVED ? 1 : 0;
 	__u64 *counter = bpf_map_lookup_elem(&counters, &zero);
 	__u64 *missed, seq = 0;
 	struct event *e;
@@ -91,7 +100,7 @@ static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 denie
 	else
 		e = bpf_ringbuf_reserve(&ring_observe, sizeof(*e), 0);
 	if (e) {
-		fill(e, seq, unit, target, vector, denied);
+		fill(e, seq, unit, target, vector, verdict);
 		bpf_ringbuf_submit(e, 0);
 		return 0;
 	}
@@ -104,11 +113,23 @@ static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 denie
 /* Denied all the same, but not recorded: what process listings do all day. */
 #define QUIET 1
 #define PID1_MAY 2
+/* Denied and recorded, but nobody is killed for it: ps reads every environ that it may. */
+#define SPARED 4
+
+/*
+ * Denying comes first: a signal is seen on the way back to user space, after the system call has had its
+ * effect. Whoever manages units or protects them lives on, whatever it was made to try.
+ */
+static __always_inline bool may_be_killed(struct label *actor)
+{
+	return actor_tgid() != 1 && !(actor && (actor->flags & (LABEL_GUARD | LABEL_AGENT)));
+}
 
 /* May current do `vector` to a thread group with this label? 0 or -EPERM. */
 static __always_inline int judge(struct label *target, __u32 target_pid, __u32 vector, __u32 how)
 {
 	struct label *actor;
+	__u32 verdict = REFUSED;
 	int err = 0;
 	__u64 unit;
 
@@ -122,11 +143,14 @@ static __always_inline int judge(struct label *target, __u32 target_pid, __u32 v
 		return 0;
 	if (target->mode == MODE_OBSERVE) {
 		if (!(how & QUIET))
-			record(unit, target_pid, vector, 0);
+			record(unit, target_pid, vector, OBSERVED);
 		return 0;
 	}
-	if (!(how & QUIET))
-		record(unit, target_pid, vector, 1);
+	if (!(how & QUIET)) {
+		if (target->mode == MODE_KILL && !(how & SPARED) && may_be_killed(actor) && !bpf_send_signal(SIGKILL))
+			verdict = KILLED;
+		record(unit, target_pid, vector, verdict);
+	}
 	DENIED(err);
 	return err;
 }
@@ -143,7 +167,7 @@ static __always_inline int judge_machine(__u32 vector, __u32 how)
 		return 0;
 	if (actor_is_guard())
 		return 0;
-	record(0, 0, vector, 1);
+	record(0, 0, vector, REFUSED);
 	DENIED(err);
 	return err;
 }
@@ -155,7 +179,7 @@ static __always_inline int judge_own(__u32 vector)
 
 	if (actor_is_guard())
 		return 0;
-	record(0, 0, vector, 1);
+	record(0, 0, vector, REFUSED);
 	DENIED(err);
 	return err;
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Why Evidence was refused, one check each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The check's short name, stable for programs: `pcr`, `challenge`, `ak-certificate`, …
+    /// The check's short name, stable for programs: one of [`crate::checks`].
     pub check: String,
     /// Who failed it: the node's name, `policy`, `verifier`.
     pub who: String,
@@ -34,6 +34,7 @@ pub struct Finding {
 impl Finding {
     /// A finding with the four parts that every one has.
     pub fn new(check: &str, who: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        debug_assert!(crate::checks::is_known(check), "\"{check}\" is in no list of checks");
         Self {
             check: check.into(),
             who: who.into(),

@@ -18,6 +18,8 @@ pub mod bytes;
 pub mod certificate;
 /// The Verifier's challenge: a token with a MAC, so that no session is kept.
 pub mod challenge;
+/// The names of all checks.
+pub mod checks;
 /// The Attestation Result.
 pub mod ear;
 /// A manufacturer's certificate for an endorsement key.

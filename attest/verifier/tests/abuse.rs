@@ -1,5 +1,5 @@
-//! Bad input costs whoever sends it an error and the Verifier next to nothing: each case is answered by a quick 4xx (or the end of the
-//! connection before there is a request), and the peak memory of the process is read before and after.
+//! Bad input costs whoever sends it an error and the Verifier next to nothing: each case is answered by a quick 4xx that its sender can
+//! read, and the peak memory of the process is read before and after. Only what is no request yet (a handshake, silence) gets no answer.
 
 mod support;
 
@@ -7,10 +7,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rempart_attest::{Blob, api, limits};
+use rempart_attest::api::Refusal;
+use rempart_attest::eventlog::ima::ImaRule;
+use rempart_attest::testing::{Entry, Template};
+use rempart_attest::{Blob, TpmEvidence, api, limits};
 use support::client::Client;
 use support::node::{attest, bind, challenge, checks, evidence, ready, ready_with};
-use support::verifier::{Setup, Verifier};
+use support::verifier::{Setup, Verifier, policy};
 
 /// What one bad request may cost at its peak, KiB: an Evidence at its maximum three times over (received, decoded, logs parsed).
 const COST: u64 = 3 * limits::EVIDENCE as u64 / 1024;
@@ -29,9 +32,20 @@ fn quick_and_cheap(what: &str, time: Duration, memory: u64) {
     assert!(memory <= COST, "{what}: {memory} KiB");
 }
 
+/// Sends 100 MB in pieces of 64 KiB, to its end or until an answer is there; gives the answer's status and the pieces sent.
+fn send_much(client: &mut Client, piece: &[u8], patient: bool) -> (Option<u16>, usize) {
+    let more = |client: &mut Client| (patient || !client.is_answered()) && client.more(piece);
+    let sent = (0..PIECES).take_while(|_| more(client)).count();
+    (client.answer().map(|(status, _)| status), sent)
+}
+
+/// 100 MB in pieces of 64 KiB.
+const PIECES: usize = 1600;
+
 #[test]
 fn a_body_of_100_megabytes_is_refused_before_it_is_read() {
     let (verifier, _, _) = ready();
+    let piece = vec![0xa5; 64 * 1024];
     for path in [
         api::ATTEST,
         api::CHALLENGE,
@@ -45,26 +59,36 @@ fn a_body_of_100_megabytes_is_refused_before_it_is_read() {
             client.begin(&format!(
                 "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 104857600\r\n\r\n"
             ));
-            let chunk = vec![0xa5; 64 * 1024];
-            let sent = (0..1600).take_while(|_| client.more(&chunk)).count();
-            (client.answer().map(|(status, _)| status), sent)
+            send_much(&mut client, &piece, false)
         });
-        assert!(matches!(status, Some(413) | None), "{path}: {status:?}");
-        assert!(sent < 1600, "{path}: all of it was taken");
+        assert_eq!(status, Some(413), "{path}");
+        assert!(sent < PIECES / 2, "{path}: told after {sent} pieces");
         quick_and_cheap(&format!("100 MB to {path}"), time, memory);
     }
+    // One that looks for an answer only when everything is sent is told too.
+    let ((status, sent), time, memory) = cost(&verifier, || {
+        let mut client = verifier.connect();
+        client.begin(&format!(
+            "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 104857600\r\n\r\n",
+            api::ATTEST
+        ));
+        send_much(&mut client, &piece, true)
+    });
+    assert_eq!((status, sent), (Some(413), PIECES), "sent to the end");
+    println!("100 MB sent to the end: {time:?}, peak + {memory} KiB");
+    assert!(memory <= COST, "{memory} KiB");
     // Without an announced length it is read up to the maximum and no further.
-    let (status, time, memory) = cost(&verifier, || {
+    let ((status, sent), time, memory) = cost(&verifier, || {
         let mut client = verifier.connect();
         client.begin(&format!(
             "POST {} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
             api::ATTEST
         ));
-        let chunk = [b"10000\r\n".as_slice(), &[0xa5; 65536], b"\r\n"].concat();
-        let _sent = (0..1600).take_while(|_| client.more(&chunk)).count();
-        client.answer().map(|(status, _)| status)
+        let chunk = [b"10000\r\n".as_slice(), &piece, b"\r\n"].concat();
+        send_much(&mut client, &chunk, false)
     });
-    assert!(matches!(status, Some(413) | None), "{status:?}");
+    assert_eq!(status, Some(413), "in chunks");
+    assert!(sent < PIECES / 2, "in chunks: told after {sent} pieces");
     quick_and_cheap("100 MB in chunks", time, memory);
     let (status, _) = verifier
         .connect()
@@ -113,38 +137,114 @@ fn malformed_and_nested_cbor_and_json_are_refused() {
     assert_eq!(verifier.connect().raw("GET", api::ATTEST, b"").0, 405);
 }
 
+/// A log that is made of one event over and over: where it stands in the Evidence, and what refuses as many as it may have bytes for.
+struct Flood {
+    what: &'static str,
+    head: Vec<u8>,
+    event: Vec<u8>,
+    max: usize,
+    log: fn(&mut TpmEvidence) -> &mut Blob,
+    check: &'static str,
+}
+
+impl Flood {
+    fn all() -> [Self; 3] {
+        let digest = "00".repeat(32);
+        [
+            Self {
+                what: "firmware's log",
+                head: support::tpm::UEFI_LOG.to_vec(),
+                event: [&[4, 0, 0, 0, 13, 0, 0, 0, 1, 0, 0, 0, 0x0b, 0][..], &[0; 32], &[0; 4]].concat(),
+                max: limits::UEFI_LOG,
+                log: |tpm| &mut tpm.uefi_log,
+                check: "uefi-log",
+            },
+            Self {
+                what: "systemd's log",
+                head: vec![],
+                event: format!("\u{1e}{{\"pcr\":11,\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}]}}")
+                    .into_bytes(),
+                max: limits::USERSPACE_LOG,
+                log: |tpm| &mut tpm.userspace_log,
+                check: "event-log",
+            },
+            Self {
+                what: "IMA's list",
+                head: vec![],
+                event: Entry {
+                    template: Template::Ima,
+                    digest: vec![0; 20],
+                    ..Entry::file("f", b"")
+                }
+                .record(),
+                max: limits::IMA_LOG,
+                log: |tpm| &mut tpm.ima_log,
+                check: "ima-log",
+            },
+        ]
+    }
+
+    /// A log of `count` events.
+    fn log(&self, count: usize) -> Blob {
+        Blob([self.head.as_slice(), &self.event.repeat(count)].concat())
+    }
+}
+
 #[test]
 fn a_million_events_are_refused() {
     let (verifier, tpm, certificate) = ready();
-    // As many smallest events as a log may have bytes; a million do not fit into it.
-    let event = |count: usize| {
-        let head = support::tpm::UEFI_LOG;
-        let one = [&[4, 0, 0, 0, 13, 0, 0, 0, 1, 0, 0, 0, 0x0b, 0][..], &[0; 32], &[0; 4]].concat();
-        [head, &one.repeat(count)].concat()
+    // Without a measurement in PCR 10 nobody would read the list.
+    tpm.extend(10, &"ab".repeat(32));
+    let mut judges_ima = policy(&tpm.pcrs(), 4);
+    judges_ima.images[0].ima = Some(ImaRule::default());
+    let file = verifier.sign(&judges_ima, "owner", "rempart-policy");
+    verifier.change(&["policy", "install", &file]);
+    let send = |body: &[u8]| {
+        let mut client = verifier.connect();
+        client.begin(&format!(
+            "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+            api::ATTEST,
+            body.len()
+        ));
+        body.chunks(65536)
+            .all(|chunk| !client.is_answered() && client.more(chunk));
+        client.answer()
     };
-    let mut client = verifier.connect();
-    for (what, count) in [("as many events as fit", 20_000), ("a million events", 1_000_000)] {
+    for flood in Flood::all() {
+        let mut client = verifier.connect();
         let mut round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
-        round.evidence.tpm.uefi_log = Blob(event(count));
+        // A million: the size alone.
+        *(flood.log)(&mut round.evidence.tpm) = flood.log(1_000_000);
         let body = round.evidence.to_cbor();
-        let (status, time, memory) = cost(&verifier, || {
-            let mut client = verifier.connect();
+        let (answer, time, memory) = cost(&verifier, || send(&body));
+        assert_eq!(answer.map(|(status, _)| status), Some(413), "{}", flood.what);
+        quick_and_cheap(&format!("a million events in {}", flood.what), time, memory);
+        // As many as the log may have bytes, in authentic Evidence: refused with the reason, and that is drift.
+        let count = (flood.max - flood.head.len()) / flood.event.len();
+        *(flood.log)(&mut round.evidence.tpm) = flood.log(count);
+        let body = round.evidence.to_cbor();
+        let (answer, time, memory) = cost(&verifier, || {
             client.begin(&format!(
                 "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
                 api::ATTEST,
                 body.len()
             ));
-            body.chunks(65536).all(|chunk| client.more(chunk));
-            client.answer().map(|(status, _)| status)
+            client.more(&body);
+            client.answer()
         });
-        assert!(matches!(status, Some(400 | 403 | 413) | None), "{what}: {status:?}");
-        quick_and_cheap(what, time, memory);
+        let (status, answer) = answer.expect("told");
+        assert_eq!(status, 403, "{}", flood.what);
+        let refusal: Refusal = serde_json::from_slice(&answer).expect("a refusal");
+        let told = checks(&refusal.findings);
+        assert!(
+            told.iter().any(|(check, _)| *check == flood.check),
+            "{}: {told:?}",
+            flood.what
+        );
+        assert!(refusal.latched, "{}", flood.what);
+        quick_and_cheap(&format!("{count} events in {}", flood.what), time, memory);
+        verifier.change(&["node", "clear", "demo-1"]);
     }
-    // Authentic and over-long: refused with its reason (and this one is drift).
-    let mut round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
-    round.evidence.tpm.uefi_log = Blob(event(5000));
-    let refusal = attest(&mut client, &round).expect_err("too many");
-    assert_eq!(checks(&refusal.findings)[0], ("uefi-log", None), "{refusal:?}");
 }
 
 #[test]
@@ -164,14 +264,47 @@ fn whoever_dawdles_loses_the_connection() {
             assert_eq!(status, 408);
             assert!(began.elapsed() < Duration::from_secs(8), "body: {:?}", began.elapsed());
         });
-        // A head that never ends.
+        // A head that never ends, in silence and byte by byte.
+        for drips in [false, true] {
+            let verifier = &verifier;
+            scope.spawn(move || {
+                let began = Instant::now();
+                let mut client = verifier.connect();
+                client.begin("POST /v1/attest HTTP/1.1\r\nhost: loc");
+                while drips && !client.is_answered() && began.elapsed() < Duration::from_secs(60) {
+                    client.more(b"a");
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                let (status, body) = client.answer().expect("told");
+                assert_eq!(status, 408);
+                let refusal: Refusal = serde_json::from_slice(&body).expect("a refusal");
+                assert!(refusal.error.contains("too long"), "{}", refusal.error);
+                assert!(began.elapsed() < Duration::from_secs(35), "head: {:?}", began.elapsed());
+            });
+        }
+        // A body that never ends, byte by byte.
         scope.spawn(|| {
             let began = Instant::now();
             let mut client = verifier.connect();
-            client.begin("POST /v1/attest HTTP/1.1\r\nhost: loc");
-            let answer = client.answer().map(|(status, _)| status);
-            assert!(matches!(answer, Some(408) | None), "{answer:?}");
-            assert!(began.elapsed() < Duration::from_secs(35), "head: {:?}", began.elapsed());
+            client.begin(&format!(
+                "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n",
+                api::ATTEST
+            ));
+            while !client.is_answered() && began.elapsed() < Duration::from_secs(60) {
+                client.more(b"a");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            assert_eq!(client.answer().map(|(status, _)| status), Some(408));
+            assert!(
+                began.elapsed() < Duration::from_secs(35),
+                "dripping: {:?}",
+                began.elapsed()
+            );
+        });
+        // Nobody who has asked nothing is told anything.
+        scope.spawn(|| {
+            let mut client = verifier.connect();
+            assert_eq!(client.answer(), None);
         });
         // A handshake that never begins.
         scope.spawn(|| {

@@ -346,3 +346,43 @@ fn a_policy_counts_only_with_a_signature_for_policies_by_an_allowed_signer_and_n
     let round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
     assert_eq!(checks(&refused(&mut client, &round)), [("guard", None)]);
 }
+
+#[test]
+fn a_policy_in_the_database_counts_only_with_its_signature() {
+    let (verifier, tpm, certificate) = ready();
+    let mut client = verifier.connect();
+    let good = evidence(&mut client, &tpm, "demo-1", &certificate, None);
+    attest(&mut client, &good).expect("affirmed");
+
+    // Somebody who may write the database, and is no signer: a policy of his own, under the owner's signature over another one, which
+    // the history tells to the running server.
+    let mut loose = policy(&tpm.pcrs(), 9);
+    loose.name = "anything goes".into();
+    let loose = loose.to_toml();
+    let database = rusqlite::Connection::open(verifier.path("state/registry.sqlite")).expect("the file");
+    let insert = "INSERT INTO policy (counter, text, signatures, signers, since) \
+         SELECT 9, ?1, signatures, signers, since FROM policy ORDER BY id DESC LIMIT 1";
+    database.execute(insert, [loose.as_bytes()]).expect("he may write");
+    let told = "INSERT INTO history (at, who, what, node, detail) SELECT at, who, what, node, detail FROM history \
+         WHERE what = 'policy' LIMIT 1";
+    assert_eq!(database.execute(told, []).expect("he may write"), 1);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
+        match attest(&mut client, &round) {
+            Ok(_) => assert!(std::time::Instant::now() < until, "affirmed by an unsigned policy"),
+            Err(refusal) => {
+                assert!(
+                    !refusal.latched && refusal.findings.is_empty(),
+                    "nobody drifted: {refusal:?}"
+                );
+                break;
+            }
+        }
+    }
+    let log = verifier.log().join("\n");
+    assert!(
+        log.contains("does not count") && log.contains("was changed after"),
+        "{log}"
+    );
+}

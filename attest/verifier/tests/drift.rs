@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::Value;
+use support::client::Client;
 use support::node::{attest, bind, bind_boot, challenge, checks, enrol, evidence, ready, ready_with, refused};
 use support::tpm::Tpm;
 use support::verifier::{Setup, Verifier, policy};
@@ -331,20 +332,22 @@ fn a_node_that_waits_for_another_policy_is_told_when_there_is_one() {
 fn a_boot_that_the_tpm_did_not_see_is_drift() {
     let (verifier, tpm, certificate) = ready();
     let mut client = verifier.connect();
-    let mut round = |boot: u8| {
-        let given = challenge(&mut client);
+    let round = |client: &mut Client, certificate: &str, boot: u8| {
+        let given = challenge(client);
         let boot = rempart_attest::Fixed([boot; 16]);
-        let round = bind_boot(&given, &client.exporter, &tpm, "demo-1", &certificate, None, &boot);
-        attest(&mut client, &round)
-            .map(drop)
-            .map_err(|refusal| refusal.findings)
+        let round = bind_boot(&given, &client.exporter, &tpm, "demo-1", certificate, None, &boot);
+        attest(client, &round).map(drop).map_err(|refusal| refusal.findings)
     };
-    round(7).expect("the first");
-    round(7).expect("the same boot");
-    // Another kernel's boot id, and the same registers and reset count: kexec.
-    let findings = round(8).expect_err("no reset between");
+    round(&mut client, &certificate, 7).expect("the first");
+    round(&mut client, &certificate, 7).expect("the same boot");
+    // Another kernel's boot id, and the same registers and reset count: kexec. A node without a lasting disk enrols anew at each boot,
+    // which must not make the Verifier forget.
+    let anew = enrol(&mut client, &tpm, "demo-1").expect("the same TPM under its own name");
+    assert_ne!(anew, certificate);
+    let findings = round(&mut client, &anew, 8).expect_err("no reset between");
     assert_eq!(checks(&findings), [("counters-continuity", None)]);
-    assert_eq!(checks(&round(8).expect_err("held")), [("drift-latched", None)]);
+    let held = round(&mut client, &certificate, 8).expect_err("held");
+    assert_eq!(checks(&held), [("drift-latched", None)]);
 }
 
 #[test]

@@ -127,16 +127,23 @@ fn both_roots_are_affirmed_and_the_result_says_which_hardware() {
 fn a_report_that_is_missing_changed_or_of_another_round_is_refused() {
     let scene = Scene::new(|_| {});
     let mut client = scene.verifier.connect();
+    // The TPM speaks authentically each time, so each of these is the node's own doing: it is held until its operator has looked.
+    let held = |client: &mut Client, round: &Round| {
+        let refusal = attest(client, round).expect_err("refused");
+        assert!(refusal.latched, "{refusal:?}");
+        scene.verifier.run(&["node", "clear", "demo-1"], b"");
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        names(&refusal.findings)
+    };
     let mut changed = scene.round(&mut client, |_| {});
     changed.evidence.tee.as_mut().expect("report").report.0[0x140] ^= 1;
-    assert_eq!(names(&refused(&mut client, &changed)), "snp-signature ");
+    assert_eq!(held(&mut client, &changed), "snp-signature ");
     let other = scene.round(&mut client, |draft| draft.report_data = Fixed([7; 64]));
-    assert_eq!(names(&refused(&mut client, &other)), "tee-report-data ");
+    assert_eq!(held(&mut client, &other), "tee-report-data ");
     // A report of one's own earlier round, under a new quote.
     let (old, mut new) = (scene.round(&mut client, |_| {}), scene.round(&mut client, |_| {}));
     new.evidence.tee.clone_from(&old.evidence.tee);
-    assert_eq!(names(&refused(&mut client, &new)), "tee-report-data ");
-    // None of these was authentic, so none of them latched the node.
+    assert_eq!(held(&mut client, &new), "tee-report-data ");
     let good = scene.round(&mut client, |_| {});
     attest(&mut client, &good).expect("still affirmed");
     let missing = Round {
@@ -157,6 +164,31 @@ fn an_authentic_report_that_the_policy_does_not_like_is_drift() {
     assert_eq!(names(&refused(&mut client, &debug)), "snp-debug ");
     let good = scene.round(&mut client, |_| {});
     assert!(names(&refused(&mut client, &good)).contains("drift-latched"));
+}
+
+#[test]
+fn registers_and_report_are_refused_together() {
+    let scene = Scene::new(|_| {});
+    let mut client = scene.verifier.connect();
+    // A report that is not authentic hides no register.
+    let mut both = scene.round(&mut client, |draft| draft.report_data = Fixed([7; 64]));
+    both.evidence.tpm.userspace_log.0.clear();
+    let told = names(&refused(&mut client, &both));
+    assert!(told.contains("tee-report-data") && told.contains("event-log"), "{told}");
+    scene.verifier.run(&["node", "clear", "demo-1"], b"");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let good = scene.round(&mut client, |_| {});
+    attest(&mut client, &good).expect("the chip's key is known now");
+    // And a quote that is not authentic hides no report, as far as the chip's key is known.
+    let mut both = scene.round(&mut client, |draft| draft.report_data = Fixed([7; 64]));
+    *both.evidence.tpm.signature.0.last_mut().expect("byte") ^= 1;
+    let refusal = attest(&mut client, &both).expect_err("forged");
+    let told = names(&refusal.findings);
+    assert!(
+        told.contains("tee-report-data") && told.starts_with("signature"),
+        "{told}"
+    );
+    assert!(!refusal.latched, "anybody could have sent it");
 }
 
 #[test]

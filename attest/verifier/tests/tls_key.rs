@@ -11,13 +11,20 @@ use rempart_attest::testing::{AkKind, Authority, Node, ORDINARY, SoftTpm};
 use rempart_attest::{Evidence, Fixed};
 use serde_json::Value;
 use support::node::checks;
-use support::verifier::{ID, Verifier, policy};
+use support::verifier::{ID, Setup, Verifier, policy};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 const EK: Fixed<32> = Fixed([0xe1; 32]);
 
 fn verifier() -> (Verifier, Authority) {
-    let mut verifier = Verifier::new(&[]);
+    verifier_with("")
+}
+
+fn verifier_with(more: &str) -> (Verifier, Authority) {
+    let mut verifier = Verifier::with(&Setup {
+        more: more.into(),
+        ..Setup::default()
+    });
     verifier.run(
         &["node", "add", "demo-1", "--role", "billing", "--ek", &EK.to_string()],
         b"",
@@ -120,4 +127,17 @@ fn a_key_that_the_ak_did_not_certify_in_this_round_gets_none_and_the_node_no_res
     let (response, claims) =
         round(&verifier, &mut node, |evidence| evidence.tpm.tls_key = None).expect("affirmed without");
     assert_eq!((response.certificate, claims.get("rempart.tls-key")), (None, None));
+}
+
+#[test]
+fn a_verifier_that_could_not_end_logins_by_certificate_issues_none() {
+    let more = "\n[vault]\nurl = \"https://localhost:1\"\nca = \"../tls.pem\"\nrole = \"rempart-verifier\"\n";
+    let (verifier, authority) = verifier_with(more);
+    let mut node = Node::enrolled(&authority, "demo-1", EK, SoftTpm::new(AkKind::P256));
+    let refusal = round(&verifier, &mut node, |_| {}).expect_err("a certificate is asked for");
+    assert_eq!(checks(&refusal.findings), [("client-certificate", None)]);
+    assert!(
+        !refusal.latched && refusal.error.contains("vault.cert_mount"),
+        "{refusal:?}"
+    );
 }

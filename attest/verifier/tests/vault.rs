@@ -28,12 +28,17 @@ struct Scene {
 
 /// A Verifier that may end logins at a vault which knows it by its discovery document only.
 fn scene() -> Scene {
+    scene_with("")
+}
+
+/// The same with more lines of the Verifier's `[vault]`.
+fn scene_with(lines: &str) -> Scene {
     let pki = Pki::open().expect("certificates");
     let bao = OpenBao::start(&pki).expect("OpenBao");
     let port = free_port().expect("port");
     let id = format!("https://localhost:{port}");
     let more = format!(
-        "\n[vault]\nurl = \"https://localhost:{}\"\nca = \"{}\"\nauth_mount = \"jwt\"\nrole = \"rempart-verifier\"\n",
+        "\n[vault]\nurl = \"https://localhost:{}\"\nca = \"{}\"\nauth_mount = \"jwt\"\nrole = \"rempart-verifier\"\n{lines}",
         bao.port(),
         pki.ca().display()
     );
@@ -57,7 +62,8 @@ fn scene() -> Scene {
         path \"identity/entity/id/*\" { capabilities = [\"update\"] }\n\
         path \"auth/token/lookup-accessor\" { capabilities = [\"update\"] }\n\
         path \"auth/token/revoke-accessor\" { capabilities = [\"update\"] }\n\
-        path \"sys/auth/jwt\" { capabilities = [\"read\", \"sudo\"] }\n";
+        path \"sys/auth/jwt\" { capabilities = [\"read\", \"sudo\"] }\n\
+        path \"sys/auth/cert\" { capabilities = [\"read\", \"sudo\"] }\n";
     bao.write("sys/policies/acl/rempart-verifier", &json!({ "policy": rules }))
         .expect("policy");
     let role = json!({
@@ -324,4 +330,81 @@ fn a_node_cannot_have_another_nodes_token_revoked() {
     assert!(attest(&mut client, &round).expect_err("drifted").latched);
     wait("the stranger is out", || scene.login("billing", &foreign).is_err());
     assert!(scene.reads(&token), "and nobody else");
+}
+
+/// The token of a login with a certificate that the Verifier's client authority made for the node.
+fn login_by_certificate(scene: &Scene) -> Result<String, String> {
+    let at = |name: &str| scene.verifier.path(name).display().to_string();
+    let run = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(program).args(args).output().expect("runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    if !scene.verifier.path("c.pem").exists() {
+        let extensions = "extendedKeyUsage = clientAuth\nkeyUsage = critical, digitalSignature\nsubjectAltName = URI:rempart:role:billing\n";
+        std::fs::write(at("c.ext"), extensions).expect("written");
+        let (key, request) = (at("c.key"), at("c.csr"));
+        let curve = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=demo-1",
+        ];
+        run(
+            "openssl",
+            &[&["req", "-new", "-keyout", &key, "-out", &request], &curve[..]].concat(),
+        );
+        let (ca, ca_key, ext, out) = (
+            at("state/client-ca.pem"),
+            at("state/client-ca.key"),
+            at("c.ext"),
+            at("c.pem"),
+        );
+        let by = ["-CA", &ca, "-CAkey", &ca_key, "-days", "1", "-extfile", &ext];
+        run(
+            "openssl",
+            &[&["x509", "-req", "-in", &request, "-out", &out], &by[..]].concat(),
+        );
+    }
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--cacert"])
+        .arg(scene.pki.ca())
+        .args([
+            "--cert",
+            &at("c.pem"),
+            "--key",
+            &at("c.key"),
+            "--json",
+            r#"{"name":"billing"}"#,
+        ])
+        .arg(format!("https://localhost:{}/v1/auth/cert/login", scene.bao.port()))
+        .output()
+        .expect("curl");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    let token = answer["auth"]["client_token"].as_str().map(str::to_owned);
+    token.ok_or_else(|| answer.to_string())
+}
+
+#[test]
+fn a_login_by_certificate_ends_with_the_drift_too() {
+    let scene = scene_with("cert_mount = \"cert\"\n");
+    scene.bao.bao(&["auth", "enable", "cert"], None).expect("enabled");
+    let authority = std::fs::read_to_string(scene.verifier.path("state/client-ca.pem")).expect("authority");
+    let role = json!({
+        "certificate": authority, "allowed_uri_sans": ["rempart:role:billing"], "token_policies": ["rempart-billing"],
+    });
+    scene.bao.write("auth/cert/certs/billing", &role).expect("role");
+    // No login by a result ever: the mount for certificates alone knows the node.
+    let token = login_by_certificate(&scene).expect("logs in");
+    assert!(scene.reads(&token));
+    let began = Instant::now();
+    scene.drift();
+    scene.dies(&token, began, "revocation of a login by certificate");
+    let refused = login_by_certificate(&scene).expect_err("the certificate is still valid, the node is not");
+    assert!(
+        refused.contains("disabled") || refused.contains("permission denied"),
+        "{refused}"
+    );
 }

@@ -8,6 +8,8 @@ use crate::{Vector, word};
 pub enum Verdict {
     /// Refused before any effect.
     Denied,
+    /// Refused before any effect, then the process that tried was sent SIGKILL: the unit is in kill mode.
+    Killed,
     /// Let through and recorded: the unit is in observe mode.
     Observed,
 }
@@ -17,6 +19,7 @@ impl Verdict {
     pub const fn name(self) -> &'static str {
         match self {
             Verdict::Denied => "denied",
+            Verdict::Killed => "killed",
             Verdict::Observed => "observed",
         }
     }
@@ -57,16 +60,16 @@ impl Event {
             return None;
         }
         let number = u32::from_ne_bytes(word(bytes, 24)?);
-        let denied = u32::from_ne_bytes(word(bytes, 28)?);
+        let verdict = u32::from_ne_bytes(word(bytes, 28)?);
         Some(Event {
             seq: u64::from_ne_bytes(word(bytes, 0)?),
             boottime_ns: u64::from_ne_bytes(word(bytes, 8)?),
             unit: u64::from_ne_bytes(word(bytes, 16)?),
             vector: Vector::from_number(number).ok_or(number),
-            verdict: if denied == 0 {
-                Verdict::Observed
-            } else {
-                Verdict::Denied
+            verdict: match verdict {
+                0 => Verdict::Observed,
+                2 => Verdict::Killed,
+                _ => Verdict::Denied,
             },
             pid: u32::from_ne_bytes(word(bytes, 32)?),
             tgid: u32::from_ne_bytes(word(bytes, 36)?),
@@ -109,6 +112,19 @@ mod tests {
         assert_eq!(event.verdict, Verdict::Denied);
         assert_eq!((event.pid, event.tgid, event.uid, event.target_pid), (41, 40, 0, 50));
         assert_eq!(event.comm_bytes(), b"gdb");
+    }
+
+    #[test]
+    fn each_verdict_has_its_number() {
+        let of = |number: u8| {
+            let mut bytes = sample();
+            bytes[28] = number;
+            Event::decode(&bytes).map(|event| event.verdict.name())
+        };
+        assert_eq!(
+            [of(0), of(1), of(2)],
+            [Some("observed"), Some("denied"), Some("killed")]
+        );
     }
 
     #[test]

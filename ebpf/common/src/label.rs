@@ -15,6 +15,19 @@ pub enum Mode {
     Enforce = 1,
     /// Attempts are recorded and let through.
     Observe = 2,
+    /// Attempts are refused, and who tried is killed.
+    Kill = 3,
+}
+
+impl Mode {
+    /// The stricter of two: an answer to a later request must not weaken the first.
+    pub const fn or_stricter(self, other: Mode) -> Mode {
+        match (self, other) {
+            (Mode::Kill, _) | (_, Mode::Kill) => Mode::Kill,
+            (Mode::Enforce, _) | (_, Mode::Enforce) => Mode::Enforce,
+            (Mode::Observe, Mode::Observe) => Mode::Observe,
+        }
+    }
 }
 
 /// Standing beyond that of a wrapped unit.
@@ -67,6 +80,7 @@ impl Label {
         let mode = match u32::from_ne_bytes(word(bytes, 8)?) {
             1 => Some(Mode::Enforce),
             2 => Some(Mode::Observe),
+            3 => Some(Mode::Kill),
             _ => None,
         };
         Some(Label {
@@ -184,6 +198,14 @@ mod tests {
         };
         assert_eq!(Config::decode(&config.encode()), Some(config));
         assert_eq!(Config::decode(&config.encode()[..55]), None);
+    }
+
+    #[test]
+    fn a_mode_is_never_weakened() {
+        assert_eq!(Mode::Observe.or_stricter(Mode::Enforce), Mode::Enforce);
+        assert_eq!(Mode::Kill.or_stricter(Mode::Observe), Mode::Kill);
+        assert_eq!(Mode::Enforce.or_stricter(Mode::Observe), Mode::Enforce);
+        assert_eq!(Mode::Observe.or_stricter(Mode::Observe), Mode::Observe);
     }
 
     #[test]

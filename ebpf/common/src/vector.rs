@@ -59,11 +59,22 @@ vectors! {
     EarlyFd = 36, "EARLY_FD";
     AgentKill = 50, "AGENT_KILL";
     Prlimit = 51, "PRLIMIT";
+    CgroupKill = 52, "CGROUP_KILL";
+    CgroupFreeze = 53, "CGROUP_FREEZE";
+    CgroupMove = 54, "CGROUP_MOVE";
+    CgroupLimit = 55, "CGROUP_LIMIT";
+    CgroupV1 = 56, "CGROUP_V1";
+    Sched = 57, "SCHED";
+    Nice = 58, "NICE";
+    IoPrio = 59, "IO_PRIO";
     BpfLoad = 60, "BPF_LOAD";
     BpfMap = 61, "BPF_MAP";
     BpfProg = 62, "BPF_PROG";
     Unpin = 63, "UNPIN";
     BpffsUmount = 64, "BPFFS_UMOUNT";
+    MoveMount = 65, "MOVE_MOUNT";
+    PinOpen = 66, "PIN_OPEN";
+    LinkGet = 67, "LINK_GET";
     ModuleLoad = 70, "MODULE_LOAD";
     Kexec = 71, "KEXEC";
     Kcore = 72, "KCORE";
@@ -75,6 +86,11 @@ vectors! {
     CorePattern = 78, "CORE_PATTERN";
     ModprobePath = 79, "MODPROBE_PATH";
     Perf = 80, "PERF";
+    Tracefs = 81, "TRACEFS";
+    Debugfs = 82, "DEBUGFS";
+    Port = 83, "PORT";
+    Pci = 84, "PCI";
+    Acpi = 85, "ACPI";
 }
 
 #[cfg(test)]

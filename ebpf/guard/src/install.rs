@@ -4,14 +4,14 @@
 use crate::{
     maps::{self, Maps, MapsError},
     options::Options,
-    programs::{PROGRAMS, Row},
+    programs::{Hook, PROGRAMS, Row},
     raw,
 };
 use aya::{
     Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
-    programs::{Lsm, ProgramError, links::FdLink},
+    programs::{FExit, Lsm, Program, ProgramError, links::FdLink},
 };
-use rempart_api::guard::Program;
+use rempart_api::guard::Program as Listed;
 use rempart_bpf_common::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Mode};
 use std::{
     fs, io,
@@ -69,7 +69,7 @@ pub(crate) struct Installed {
     /// The maps.
     pub(crate) maps: Maps,
     /// What is attached.
-    pub(crate) programs: Vec<Program>,
+    pub(crate) programs: Vec<Listed>,
     /// Held open: unpinning alone ends nothing while the guard lives.
     #[expect(dead_code, reason = "held, never used")]
     pub(crate) links: Vec<FdLink>,
@@ -132,13 +132,40 @@ fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<(Row, u32)>, InstallError> {
 }
 
 fn load_one(ebpf: &mut Ebpf, btf: &Btf, row: &Row) -> Result<u32, ProgramError> {
-    let program: &mut Lsm = program(ebpf, row)?;
-    program.load(row.hook, btf)?;
-    Ok(program.info()?.id())
+    match row.hook {
+        Hook::Lsm(name) => {
+            let program: &mut Lsm = program(ebpf, row)?;
+            program.load(name, btf)?;
+            Ok(program.info()?.id())
+        }
+        Hook::FExit(name) => {
+            let program: &mut FExit = program(ebpf, row)?;
+            program.load(name, btf)?;
+            Ok(program.info()?.id())
+        }
+    }
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, row: &Row) -> Result<&'a mut Lsm, ProgramError> {
+fn program<'a, P>(ebpf: &'a mut Ebpf, row: &Row) -> Result<P, ProgramError>
+where
+    P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     ebpf.program_mut(row.name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn attach_one(ebpf: &mut Ebpf, row: &Row) -> Result<FdLink, ProgramError> {
+    Ok(match row.hook {
+        Hook::Lsm(_) => {
+            let program: &mut Lsm = program(ebpf, row)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        Hook::FExit(_) => {
+            let program: &mut FExit = program(ebpf, row)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+    })
 }
 
 /// One line of what the kernel said; the verifier's last words, not its whole log.
@@ -197,9 +224,7 @@ fn attach(options: &Options, ebpf: &mut Ebpf, loaded: &[(Row, u32)]) -> Result<I
             name: row.name,
             why: cause(&error),
         };
-        let program = program(ebpf, row).map_err(refused)?;
-        let link_id = program.attach().map_err(refused)?;
-        let link: FdLink = program.take_link(link_id).map_err(refused)?.into();
+        let link = attach_one(ebpf, row).map_err(refused)?;
         links.push(link.pin(pins.join(link_pin(row.name))).map_err(pin_error)?.into());
     }
     sync_self().map_err(InstallError::Label)?;
@@ -212,7 +237,7 @@ fn attach(options: &Options, ebpf: &mut Ebpf, loaded: &[(Row, u32)]) -> Result<I
     maps.set_config(&config)?;
     let programs = PROGRAMS
         .iter()
-        .map(|row| Program {
+        .map(|row| Listed {
             name: row.name.into(),
             attached: loaded.iter().any(|(other, _)| other == row),
         })

@@ -14,8 +14,11 @@ pub(crate) const NAMES: &[&str] = &[
     "labels",
     "leaders",
     "marks",
+    "moves",
+    "cgroups",
     "config",
     "trusted_exes",
+    "places",
     "procfiles",
     "own",
     "units",
@@ -85,6 +88,7 @@ pub(crate) struct Maps {
     leaders: HashMap<MapData, u64, [u8; Label::SIZE]>,
     config: Array<MapData, [u8; Config::SIZE]>,
     trusted_exes: HashMap<MapData, [u8; 16], [u8; Label::SIZE]>,
+    places: HashMap<MapData, [u8; 16], u32>,
     procfiles: HashMap<MapData, [u8; PROCNAME_LEN], [u8; ProcFile::SIZE]>,
     own: HashMap<MapData, u64, u32>,
     units: HashMap<MapData, u64, [u8; UNIT_NAME_LEN]>,
@@ -97,6 +101,13 @@ pub(crate) struct Rings {
     pub(crate) deny: RingBuf<MapData>,
     /// All else.
     pub(crate) observe: RingBuf<MapData>,
+}
+
+/// Device and inode of a folder on sysfs or a bpffs, as the kernel numbers them: it keeps devices as
+/// major << 20 | minor, stat(2) gives another packing.
+fn inode(folder: &Path) -> Result<(u64, u64), MapsError> {
+    let stat = stat(folder)?;
+    Ok(((major(stat.st_dev) << 20) | minor(stat.st_dev), stat.st_ino))
 }
 
 fn pinned(pins: &Path, name: &'static str) -> Result<MapData, MapsError> {
@@ -124,6 +135,7 @@ impl Maps {
             leaders: HashMap::try_from(hash("leaders")?).map_err(on("leaders"))?,
             config: Array::try_from(Map::Array(pinned(pins, "config")?)).map_err(|_| MapsError::Layout)?,
             trusted_exes: HashMap::try_from(hash("trusted_exes")?).map_err(on("trusted_exes"))?,
+            places: HashMap::try_from(hash("places")?).map_err(on("places"))?,
             procfiles: HashMap::try_from(hash("procfiles")?).map_err(on("procfiles"))?,
             own: HashMap::try_from(hash("own")?).map_err(on("own"))?,
             units: HashMap::try_from(hash("units")?).map_err(on("units"))?,
@@ -156,11 +168,16 @@ impl Maps {
                 .insert(own_key(OwnKind::Program, *id), 1, 0)
                 .map_err(on("own"))?;
         }
-        let folder = stat(pins)?;
+        // A mount over the root of all hides nothing: processes keep the root that they have.
+        for folder in pins.ancestors().filter(|folder| folder.parent().is_some()) {
+            let (dev, ino) = inode(folder)?;
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&dev.to_ne_bytes());
+            key[8..].copy_from_slice(&ino.to_ne_bytes());
+            self.places.insert(key, 1, 0).map_err(on("places"))?;
+        }
         let mut config = Config::EMPTY;
-        // The kernel keeps devices as major << 20 | minor, stat(2) gives another packing.
-        config.pin_dev = (major(folder.st_dev) << 20) | minor(folder.st_dev);
-        config.pin_ino = folder.st_ino;
+        (config.pin_dev, config.pin_ino) = inode(pins)?;
         self.set_config(&config)
     }
 

@@ -1,13 +1,22 @@
-//! The programs of the object and the LSM hooks they belong to. A hook that the kernel lacks disables
+//! The programs of the object and the hooks they belong to. A hook that the kernel lacks disables
 //! its own row only; without an essential one nothing counts as enforced.
+
+/// Where a program is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// An LSM hook, without `bpf_lsm_`: its answer counts.
+    Lsm(&'static str),
+    /// After a kernel function: it only learns.
+    FExit(&'static str),
+}
 
 /// One program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
     /// Name in the object.
     pub(crate) name: &'static str,
-    /// LSM hook, without `bpf_lsm_`.
-    pub(crate) hook: &'static str,
+    /// Where it is called.
+    pub(crate) hook: Hook,
     /// Protection means nothing without it.
     pub(crate) essential: bool,
 }
@@ -15,7 +24,7 @@ pub(crate) struct Row {
 const fn essential(name: &'static str, hook: &'static str) -> Row {
     Row {
         name,
-        hook,
+        hook: Hook::Lsm(hook),
         essential: true,
     }
 }
@@ -23,7 +32,15 @@ const fn essential(name: &'static str, hook: &'static str) -> Row {
 const fn optional(name: &'static str, hook: &'static str) -> Row {
     Row {
         name,
-        hook,
+        hook: Hook::Lsm(hook),
+        essential: false,
+    }
+}
+
+const fn after(name: &'static str, function: &'static str) -> Row {
+    Row {
+        name,
+        hook: Hook::FExit(function),
         essential: false,
     }
 }
@@ -37,25 +54,35 @@ pub(crate) const PROGRAMS: &[Row] = &[
     essential("ptrace_access", "ptrace_access_check"),
     essential("perfmon_override", "capable"),
     essential("ptrace_traceme", "ptrace_traceme"),
-    essential("procfs_open", "file_open"),
-    essential("procfs_use", "file_permission"),
-    optional("procfs_ioctl", "file_ioctl"),
+    essential("file_opened", "file_open"),
+    essential("file_used", "file_permission"),
+    optional("file_asked", "file_ioctl"),
+    essential("inode_reached", "inode_permission"),
+    after("cgroup_mover", "cgroup_procs_write_start"),
+    essential("cgroup_ends", "inode_rmdir"),
     essential("signal_task", "task_kill"),
     essential("limit_task", "task_setrlimit"),
+    optional("schedule_task", "task_setscheduler"),
+    optional("nice_task", "task_setnice"),
+    optional("ioprio_task", "task_setioprio"),
     essential("bpf_command", "bpf"),
     essential("bpf_own_map", "bpf_map"),
     essential("bpf_own_prog", "bpf_prog"),
     essential("pin_unlink", "inode_unlink"),
     essential("pin_rename", "inode_rename"),
     essential("pin_umount", "sb_umount"),
+    essential("mount_over", "sb_mount"),
+    essential("mount_moved", "move_mount"),
+    essential("root_changed", "sb_pivotroot"),
     essential("read_code", "kernel_read_file"),
     essential("load_code", "kernel_load_data"),
     optional("perf_open", "perf_event_open"),
+    optional("lock_down", "locked_down"),
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::PROGRAMS;
+    use super::{Hook, PROGRAMS};
     use std::collections::BTreeSet;
 
     #[test]
@@ -65,7 +92,7 @@ mod tests {
             let text = std::fs::read_to_string(entry.path()).expect("text");
             let mut hook = None;
             for line in text.lines() {
-                if let Some(rest) = line.strip_prefix("SEC(\"lsm/") {
+                if let Some(rest) = line.strip_prefix("SEC(\"") {
                     hook = rest.strip_suffix("\")").map(str::to_owned);
                 } else if let (Some(found), Some(rest)) = (hook.take(), line.strip_prefix("int BPF_PROG(")) {
                     let name = rest.split([',', ')']).next().expect("a name");
@@ -75,7 +102,13 @@ mod tests {
         }
         let listed = PROGRAMS
             .iter()
-            .map(|row| (row.name.to_owned(), row.hook.to_owned()))
+            .map(|row| {
+                let section = match row.hook {
+                    Hook::Lsm(name) => format!("lsm/{name}"),
+                    Hook::FExit(name) => format!("fexit/{name}"),
+                };
+                (row.name.to_owned(), section)
+            })
             .collect();
         assert_eq!(written, listed);
     }

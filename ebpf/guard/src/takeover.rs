@@ -30,8 +30,15 @@ pub(crate) enum TakeoverError {
 
 /// The pinned programs; `None` when there are none to take over.
 pub(crate) fn take_over(options: &Options) -> Result<Option<Installed>, TakeoverError> {
-    if !options.pins.join(pin_name("config")).exists() {
-        return Ok(None);
+    // That we cannot look is an answer too: the folder is closed to all but a guard.
+    match options.pins.join(pin_name("config")).try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(TakeoverError::Denied),
+        Err(error) => {
+            let path = options.pins.clone();
+            return Err(InstallError::Pins { path, error }.into());
+        }
     }
     let mut maps = match Maps::open(&options.pins) {
         Ok(maps) => maps,

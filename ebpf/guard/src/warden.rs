@@ -47,7 +47,7 @@ pub(crate) enum Refusal {
     Label(String),
     /// A tracer that is there before the label keeps its access.
     #[error(
-        "not protected: the process is being traced; end its tracer (strace, a debugger), then start the unit again"
+        "not protected: the process is being traced, or another answers its system calls; end its tracer (strace, a debugger) or its supervisor, then start the unit again"
     )]
     Traced,
     /// The maps failed.
@@ -183,12 +183,11 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     let mode = match mode {
         Mode::Enforce => LabelMode::Enforce,
         Mode::Observe => LabelMode::Observe,
+        Mode::Kill => LabelMode::Kill,
     };
-    // Enforced once stays enforced: the answer to a second request must not weaken the first.
     let mode = present
         .and_then(|label| label.mode)
-        .filter(|m| *m == LabelMode::Enforce)
-        .unwrap_or(mode);
+        .map_or(mode, |m| m.or_stricter(mode));
     raw::set_label(maps.labels_fd(), pidfd.as_fd(), &Label::new(wanted, mode, flags)).map_err(refused)?;
     // Any process with that number: the programs copy only a label that its own task storage has.
     nix::unistd::getpgid(Some(pid)).map_err(|error| match error {

@@ -13,6 +13,8 @@ pub enum Mode {
     Observe,
     /// Attempts are refused before any effect, and recorded.
     Enforce,
+    /// The same, and then the process that tried is killed.
+    Kill,
 }
 
 /// What the agent may ask.
@@ -105,7 +107,7 @@ pub struct Event {
     pub boottime_ns: u64,
     /// Name in docs/attacks.md, such as `PTRACE_ATTACH`.
     pub vector: String,
-    /// `denied` or `observed`.
+    /// `denied`, `killed` (denied before, then the process that tried got SIGKILL) or `observed`.
     pub verdict: String,
     /// Thread id of the attempting task, in the first pid namespace.
     pub pid: u32,

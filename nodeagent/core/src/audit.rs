@@ -51,7 +51,7 @@ pub enum What {
     Attempt {
         /// Name in docs/attacks.md.
         vector: String,
-        /// `denied` or `observed`.
+        /// `denied`, `killed` or `observed`.
         verdict: String,
         /// Command name of the attempting task.
         comm: String,

@@ -397,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_log_that_a_firmware_wrote_in_the_sha1_form_is_refused_with_what_to_do() {
+        // TCG_PCR_EVENT records alone (PC Client Implementation for BIOS 1.21, 11.3.1), one for each of the TPM 1.2's separators.
+        let log = include_bytes!("../../../../tests/fixtures/legacy/bios.log");
+        let separator = [4u32.to_le_bytes().as_slice(), &[0xd9, 0xbe, 0x65, 0x24]].concat();
+        assert_eq!(log.windows(8).filter(|window| *window == separator).count(), 8);
+        for bank in [Bank::Sha256, Bank::Sha384] {
+            let refused = parse(log, bank).expect_err("SHA-1");
+            assert_eq!(refused, UefiLogError::Legacy);
+            assert!(refused.to_string().contains("switch such a bank on"), "{refused}");
+        }
+    }
+
+    #[test]
     fn every_truncation_either_ends_between_events_or_is_refused() {
         let whole = parse(LOG, Bank::Sha256).expect("reads").len();
         let good = (1..LOG.len())

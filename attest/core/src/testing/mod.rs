@@ -73,6 +73,20 @@ pub const IMA_NG: Boot = Boot {
     sha256: include_str!(fixture!("boot-ima-ng/pcrs")),
     sha384: Some(include_str!(fixture!("boot-ima-ng/pcrs-sha384"))),
 };
+/// A list with the template `ima` of a boot that measured nothing else of interest, and PCR 10 after it as lines `BANK HEX`.
+pub const IMA_OLD: &[u8] = include_bytes!(fixture!("ima-old/ima.log"));
+const IMA_OLD_PCR: &str = include_str!(fixture!("ima-old/pcr10"));
+
+/// PCR 10 after [`IMA_OLD`].
+pub fn ima_old_register(bank: Bank) -> PcrValue {
+    let value = |line: &str| {
+        line.strip_prefix(bank.name())?
+            .strip_prefix(' ')
+            .and_then(PcrValue::from_hex)
+    };
+    IMA_OLD_PCR.lines().find_map(value).expect("recorded in both banks")
+}
+
 /// The image's own kernel command line.
 pub const CMDLINE: &str = include_str!("../../../../tests/fixtures/boot/cmdline");
 

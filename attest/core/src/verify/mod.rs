@@ -93,6 +93,7 @@ pub struct Verified {
     pub evidence_digest: Fixed<32>,
     pub(crate) events: Vec<Event>,
     pub(crate) log_findings: Vec<Finding>,
+    pub(crate) tee_findings: Vec<Finding>,
     pub(crate) ima_log: Blob,
     pub(crate) pcr_signatures: Blob,
     pub(crate) os_release: Blob,
@@ -111,18 +112,17 @@ impl Verified {
     }
 
     /// Verifies the TEE's part of the same `evidence`, when it has one. Gathering endorsements is work that somebody else does for the
-    /// sender, so a Verifier that has to ask the vendor runs [`tpm`] first and this afterwards.
-    pub fn with_tee(
-        mut self,
-        evidence: &Evidence,
-        endorsements: &Endorsements,
-        now: u64,
-    ) -> Result<Self, Vec<Finding>> {
+    /// sender, so a Verifier that has to ask the vendor runs [`tpm`] first and this afterwards. What is wrong with it fails the
+    /// appraisal, together with what that finds itself.
+    pub fn with_tee(mut self, evidence: &Evidence, endorsements: &Endorsements, now: u64) -> Self {
         if let Some(tee) = &evidence.tee {
             let spki = self.ak.key().spki();
-            self.tee = Some(tee::verify(&self.node, tee, &self.binding, &spki, endorsements, now)?);
+            match tee::verify(&self.node, tee, &self.binding, &spki, endorsements, now) {
+                Ok(verified) => self.tee = Some(verified),
+                Err(findings) => self.tee_findings = findings,
+            }
         }
-        Ok(self)
+        self
     }
 }
 
@@ -130,7 +130,13 @@ impl Verified {
 /// logs wait in [`Verified`] and fail the appraisal together with its own.
 pub fn verify(evidence: &Evidence, context: &Context<'_>) -> Result<Verified, Vec<Finding>> {
     match tpm(evidence, context) {
-        Ok(verified) => verified.with_tee(evidence, context.endorsements, context.now),
+        Ok(verified) => {
+            let mut verified = verified.with_tee(evidence, context.endorsements, context.now);
+            match std::mem::take(&mut verified.tee_findings) {
+                findings if findings.is_empty() => Ok(verified),
+                findings => Err(findings),
+            }
+        }
         Err(mut findings) => {
             // The TEE's own reasons are worth knowing too, as long as it is known whose AK it should name.
             if let (Some(tee), Ok(ak)) = (&evidence.tee, identity::ak_is_certified(evidence, context)) {
@@ -241,6 +247,7 @@ fn verified(evidence: &Evidence, identity: Identity, ak: VerifiedAk, quote: Quot
         evidence_digest: sha256(&evidence.to_cbor()),
         events,
         log_findings,
+        tee_findings: Vec::new(),
         ima_log: evidence.tpm.ima_log.clone(),
         pcr_signatures: evidence.tpm.pcr_signatures.clone(),
         os_release: evidence.tpm.os_release.clone(),

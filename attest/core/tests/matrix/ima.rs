@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rempart_attest::Bank;
 use rempart_attest::eventlog::ima::{Content, ImaRule, PCR, measured};
-use rempart_attest::testing::{AkKind, Boot, Entry, IMA_NG, IMA_SIG, Template};
+use rempart_attest::testing::{AkKind, Boot, Entry, IMA_NG, IMA_OLD, IMA_SIG, Template, ima_old_register};
 
 use super::scene::Scene;
 use super::{Case, against, case};
@@ -106,6 +106,11 @@ pub const CASES: &[Case] = &[
     case("a file measured by SHA-1", sig, |s| {
         append(s, &Entry { template: Template::Ima, algorithm: "sha1", digest: vec![1; 20], ..Entry::file("/x", b"") });
     }, &["ima-hash"]),
+    case("a recorded list of the template ima, whose digests are SHA-1", sig, |s| {
+        s.evidence.tpm.ima_log.0 = IMA_OLD.to_vec();
+        s.evidence.tpm.pcrs[usize::from(PCR)].1 = ima_old_register(Bank::Sha256);
+        s.requote();
+    }, &["ima-hash"; 16]),
     case("a boot aggregate of other registers", sig, |s| {
         s.evidence.tpm.pcrs[1].1 = rempart_attest::Fixed([1; 32]).into();
         s.requote();

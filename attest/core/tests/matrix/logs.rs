@@ -7,11 +7,11 @@ use super::scene::{Scene, ordinary, sha384};
 use super::{Case, case};
 
 /// TCG_PCR_EVENT2 records of a log after its header.
-struct Record {
-    from: usize,
-    to: usize,
-    pcr: u32,
-    kind: u32,
+pub struct Record {
+    pub from: usize,
+    pub to: usize,
+    pub pcr: u32,
+    pub kind: u32,
 }
 
 const EV_NO_ACTION: u32 = 3;
@@ -21,7 +21,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn records(log: &[u8]) -> Vec<Record> {
+pub fn records(log: &[u8]) -> Vec<Record> {
     let mut at = 32 + word(log, 28) as usize;
     let mut out = Vec::new();
     while at < log.len() {
@@ -136,6 +136,9 @@ pub const CASES: &[Case] = &[
         log(s).truncate(len);
     }, &["uefi-log"]),
     case("firmware log in the SHA-1 form", ordinary, |s| {
+        *log(s) = include_bytes!("../../../../tests/fixtures/legacy/bios.log").to_vec();
+    }, &["uefi-log"]),
+    case("firmware log with another specification's header", ordinary, |s| {
         let log = log(s);
         log[32 + 13] = b'2';
     }, &["uefi-log"]),

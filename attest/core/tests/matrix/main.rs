@@ -9,8 +9,10 @@ mod ima;
 mod keys;
 mod list;
 mod logs;
+mod paravisor;
 mod policy;
 mod quote;
+mod release;
 mod scene;
 mod snp;
 mod tdx;
@@ -66,7 +68,7 @@ pub const fn against(
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let families: [&'static [Case]; 9] = [
+    let families: [&'static [Case]; 11] = [
         exchange::CASES,
         keys::CASES,
         quote::CASES,
@@ -74,7 +76,9 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         tls::CASES,
         ima::CASES,
         policy::CASES,
+        release::CASES,
         snp::CASES,
+        paravisor::CASES,
         tdx::CASES,
     ];
     families.into_iter().flatten()

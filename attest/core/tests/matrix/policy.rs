@@ -30,6 +30,10 @@ pub const CASES: &[Case] = &[
         s.policy.images[0].pcr4.push(Fixed([1; 48]).into());
     }, &["policy-file"]),
     against("policy", "policy that accepts no identity", ordinary, |s| s.policy.identity.clear(), &["policy-file"]),
+    against("policy", "policy without images that nobody has read", ordinary, |s| {
+        s.policy.images.clear();
+        s.policy_unread = true;
+    }, &["policy"]),
     case("another boot loader or kernel (PCR 4)", ordinary, |s| other_value(s, 4), &["pcr"]),
     case("another Secure Boot state (PCR 7)", ordinary, |s| other_value(s, 7), &["pcr"]),
     case("another command line or initrd (PCR 9)", ordinary, |s| other_value(s, 9), &["pcr"]),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use rempart_attest::evidence::TeeEvidence;
 use rempart_attest::tee::snp::bits::{guest, platform};
-use rempart_attest::tee::snp::{Generation, Levels, Policy, Tcb, VerifiedVek};
-use rempart_attest::tee::testing::snp::{ASK_SERIAL, Chip, Draft, LEVELS, Pki, policy};
+use rempart_attest::tee::snp::chain::verify as verify_chain;
+use rempart_attest::tee::snp::{Certificates, Generation, Levels, Minimum, Policy, Tcb, VerifiedVek};
+use rempart_attest::tee::testing::snp::{ASK_SERIAL, Chip, Claims, Draft, LEVELS, Pki, VEK_SERIAL, policy};
 use rempart_attest::tee::{Endorsements, Roots, TeeKind, TeeProvider, Vek};
 use rempart_attest::testing::NOW;
-use rempart_attest::{Blob, Finding, Fixed};
+use rempart_attest::{Blob, Fixed};
 
 use super::scene::{Scene, ordinary};
 use super::{Case, against, case};
@@ -54,6 +55,27 @@ fn lowered(lower: impl FnOnce(&mut Levels)) -> Tcb {
     Tcb::from_levels(levels, MILAN)
 }
 
+/// Turin's levels have one more byte; it is 7 here.
+const FMC: Levels = Levels { fmc: 7, ..LEVELS };
+
+fn turin() -> Scene {
+    let mut scene = ordinary();
+    let mut demanded = policy(Generation::Turin);
+    demanded.minimum = [(Generation::Turin, Minimum::all(FMC))].into();
+    scene.policy.images[0].snp = Some(demanded);
+    on_turin(&mut scene, FMC, |_| {});
+    scene
+}
+
+fn on_turin(scene: &mut Scene, endorsed: Levels, edit: impl FnOnce(&mut Draft)) {
+    let chip = Chip::endorsed(Arc::new(Pki::new(Generation::Turin)), |claims| claims.levels = endorsed);
+    show(scene, &chip, edit);
+}
+
+fn lowered_fmc() -> Tcb {
+    Tcb::from_levels(Levels { fmc: 6, ..FMC }, Generation::Turin)
+}
+
 /// A chip whose key AMD derived from lower patch levels.
 fn old_chip(scene: &mut Scene, lower: impl FnOnce(&mut Levels)) {
     let chip = Chip::endorsed(Arc::new(Pki::new(MILAN)), |claims| lower(&mut claims.levels));
@@ -63,11 +85,28 @@ fn old_chip(scene: &mut Scene, lower: impl FnOnce(&mut Levels)) {
 /// What a Verifier makes of certificates that do not count.
 fn refuse(scene: &mut Scene, verified: Result<VerifiedVek, rempart_attest::tee::snp::ChainError>) {
     let error = verified.expect_err("the chain does not count");
-    let finding = Finding::new(error.check(), "verifier", error.to_string(), "");
+    let finding = error.finding(super::scene::NODE);
     scene.endorsements = Endorsements {
         snp: Vek::Refused(finding),
         ..Endorsements::default()
     };
+}
+
+/// The chain of an honest chip, changed in one certificate.
+fn mixed_up(scene: &mut Scene, change: impl FnOnce(&mut Certificates<'_>)) {
+    let chip = Chip::new(MILAN);
+    show(scene, &chip, |_| {});
+    let crl = chip.pki().crl(NOW, &[]);
+    let mut certificates = chip.certificates(Some(&crl));
+    change(&mut certificates);
+    refuse(scene, verify_chain(&certificates, &chip.pki().roots(), NOW));
+}
+
+/// A key whose certificate AMD signed, and that says something else than it should.
+fn endorsed_as(scene: &mut Scene, edit: impl FnOnce(&mut Claims)) {
+    let chip = Chip::endorsed(Arc::new(Pki::new(MILAN)), edit);
+    let crl = chip.pki().crl(NOW, &[]);
+    refuse(scene, chip.verified_with(Some(&crl), &chip.pki().roots(), NOW));
 }
 
 fn chain(scene: &mut Scene, crl: &[u8], chip: &Chip, roots: &Roots) {
@@ -122,6 +161,35 @@ pub const CASES: &[Case] = &[
     case("SNP: committed microcode lowered", genuine, |s| {
         with(s, |d| d.committed_tcb = lowered(|l| l.microcode -= 1));
     }, &["snp-tcb-uncommitted", "snp-tcb-committed"]),
+    case("SNP: committed boot loader lowered", genuine, |s| {
+        with(s, |d| d.committed_tcb = lowered(|l| l.bootloader -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-committed"]),
+    case("SNP: committed TEE level lowered", genuine, |s| {
+        with(s, |d| d.committed_tcb = lowered(|l| l.tee -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-committed"]),
+    case("SNP: committed SNP level lowered", genuine, |s| {
+        with(s, |d| d.committed_tcb = lowered(|l| l.snp -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-committed"]),
+    case("SNP: current boot loader lowered", genuine, |s| {
+        with(s, |d| d.current_tcb = lowered(|l| l.bootloader -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-current"]),
+    case("SNP: current TEE level lowered", genuine, |s| {
+        with(s, |d| d.current_tcb = lowered(|l| l.tee -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-current"]),
+    case("SNP: current SNP level lowered", genuine, |s| {
+        with(s, |d| d.current_tcb = lowered(|l| l.snp -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-current"]),
+    case("SNP: current microcode lowered", genuine, |s| {
+        with(s, |d| d.current_tcb = lowered(|l| l.microcode -= 1));
+    }, &["snp-tcb-uncommitted", "snp-tcb-current"]),
+    case("SNP: reported fmc lowered", turin, |s| on_turin(s, Levels { fmc: 6, ..FMC }, |_| {}), ALL_TCBS),
+    case("SNP: committed fmc lowered", turin, |s| {
+        on_turin(s, FMC, |d| d.committed_tcb = lowered_fmc());
+    }, &["snp-tcb-uncommitted", "snp-tcb-committed"]),
+    case("SNP: launch fmc lowered", turin, |s| on_turin(s, FMC, |d| d.launch_tcb = lowered_fmc()), &["snp-tcb-launch"]),
+    case("SNP: current fmc lowered", turin, |s| {
+        on_turin(s, FMC, |d| d.current_tcb = lowered_fmc());
+    }, &["snp-tcb-uncommitted", "snp-tcb-current"]),
     case("SNP: reported TCB that AMD did not endorse", genuine, |s| {
         with(s, |d| d.reported_tcb = lowered(|l| l.snp += 1));
     }, &["snp-tcb-endorsed"]),
@@ -173,18 +241,18 @@ pub const CASES: &[Case] = &[
         let vek = chip.verified_with(None, &chip.pki().roots(), NOW).expect("a chain without a list");
         s.endorsements = Endorsements { snp: Vek::Verified(Arc::new(vek)), ..Endorsements::default() };
     }, &["tee-crl-missing"]),
-    against("verifier", "SNP: root that nobody pinned", genuine, |s| {
+    case("SNP: root that nobody pinned", genuine, |s| {
         let chip = Chip::endorsed(Arc::new(Pki::stranger(MILAN)), |_| {});
         let crl = chip.pki().crl(NOW, &[]);
         chain(s, &crl, &chip, &Pki::new(MILAN).roots());
     }, &["snp-root"]),
-    against("verifier", "SNP: root of another generation", genuine, |s| {
+    case("SNP: root of another generation", genuine, |s| {
         let chip = Chip::endorsed(Arc::new(Pki::new(MILAN)), |claims| claims.product = "Genoa-B0".into());
         let (crl, roots) = (chip.pki().crl(NOW, &[]), chip.pki().roots());
         let error = chip.verified_with(Some(&crl), &roots, NOW);
         refuse(s, error);
     }, &["snp-root-generation"]),
-    against("verifier", "SNP: revoked intermediate", genuine, |s| {
+    case("SNP: revoked intermediate", genuine, |s| {
         let chip = Chip::new(MILAN);
         let (crl, roots) = (chip.pki().crl(NOW, &[ASK_SERIAL]), chip.pki().roots());
         chain(s, &crl, &chip, &roots);
@@ -199,4 +267,54 @@ pub const CASES: &[Case] = &[
         let (crl, roots) = (Pki::stranger(MILAN).crl(NOW, &[]), chip.pki().roots());
         chain(s, &crl, &chip, &roots);
     }, &["snp-crl-signature"]),
+    against("verifier", "SNP: revocation list from the future", genuine, |s| {
+        let chip = Chip::new(MILAN);
+        let (crl, roots) = (chip.pki().crl_between(NOW + DAY, NOW + 30 * DAY, &[]), chip.pki().roots());
+        chain(s, &crl, &chip, &roots);
+    }, &["snp-crl"]),
+    against("verifier", "SNP: revocation list that is none", genuine, |s| {
+        let chip = Chip::new(MILAN);
+        let roots = chip.pki().roots();
+        chain(s, b"rubbish", &chip, &roots);
+    }, &["snp-crl"]),
+    against("verifier", "SNP: endorsement that has lapsed since it was verified", genuine, |s| {
+        let chip = Chip::new(MILAN);
+        show(s, &chip, |_| {});
+        let then = NOW - 60 * DAY;
+        let vek = chip.verified_with(Some(&chip.pki().crl(then, &[])), &chip.pki().roots(), then);
+        s.endorsements.snp = Vek::Verified(Arc::new(vek.expect("it counted then")));
+    }, &["snp-endorsement-lapsed"]),
+    case("SNP: revoked key", genuine, |s| {
+        let chip = Chip::new(MILAN);
+        let (crl, roots) = (chip.pki().crl(NOW, &[VEK_SERIAL]), chip.pki().roots());
+        chain(s, &crl, &chip, &roots);
+    }, &["snp-revoked"]),
+    case("SNP: root certificate that is none", genuine, |s| mixed_up(s, |c| c.ark = b"rubbish"), &["snp-ark"]),
+    case("SNP: intermediate by another root", genuine, |s| {
+        let stranger = Pki::stranger(MILAN);
+        mixed_up(s, |c| c.ask = stranger.ask.leak());
+    }, &["snp-ask"]),
+    case("SNP: key certified by another intermediate", genuine, |s| {
+        let strange = Chip::endorsed(Arc::new(Pki::stranger(MILAN)), |_| {});
+        mixed_up(s, |c| c.vek = strange.certificate.leak());
+    }, &["snp-vek"]),
+    case("SNP: key certificate with a changed signature", genuine, |s| {
+        mixed_up(s, |c| {
+            let mut changed = c.vek.to_vec();
+            *changed.last_mut().expect("signature") ^= 1;
+            c.vek = changed.leak();
+        });
+    }, &["snp-vek"]),
+    case("SNP: key of a chip and of a provider at once", genuine, |s| {
+        endorsed_as(s, |claims| claims.provider = Some("cloud".into()));
+    }, &["snp-vek-extensions"]),
+    case("SNP: key of a product that nobody knows", genuine, |s| {
+        endorsed_as(s, |claims| claims.product = "Naples".into());
+    }, &["snp-vek-extensions"]),
+    case("SNP: a VLEK's extensions under a VCEK's name", genuine, |s| {
+        endorsed_as(s, |claims| {
+            claims.chip = None;
+            claims.provider = Some("cloud".into());
+        });
+    }, &["snp-vek-kind"]),
 ];

@@ -32,6 +32,7 @@ fn install(path: &Path, config: &Config) -> Result<(), Error> {
     let policy = Policy::parse(&text)?;
     let stored = StoredPolicy {
         text,
+        signatures,
         signers: signers.join(", "),
         since: now,
     };

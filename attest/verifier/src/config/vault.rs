@@ -16,9 +16,13 @@ pub struct Fragment {
     url: String,
     /// Its authority, PEM.
     ca: PathBuf,
-    /// Mounts where nodes log in: `"jwt"`, or a list with `"cert"`.
+    /// Mounts where nodes log in with a result: `"jwt"`, or a list.
     #[serde(default = "jwt")]
     auth_mount: OneOrMore,
+    /// Mounts where they log in with a client certificate: `"cert"`, or a list. Without it none is issued, because a login by it could
+    /// not be ended.
+    #[serde(default)]
+    cert_mount: OneOrMore,
     /// Holds the Verifier's token.
     token_file: Option<PathBuf>,
     /// JWT role by which the Verifier logs in with a token that it signs itself.
@@ -32,6 +36,29 @@ pub struct Fragment {
 enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
+impl OneOrMore {
+    /// Paths of mounts, without a final slash.
+    fn paths(self) -> Option<Vec<String>> {
+        let paths = match self {
+            Self::One(one) => vec![one],
+            Self::More(more) => more,
+        };
+        let plain = |path: &String| {
+            !path.is_empty()
+                && path.chars().all(|c| c.is_ascii_alphanumeric() || "_-/".contains(c))
+                && !path.starts_with('/')
+        };
+        let all = paths.iter().all(plain);
+        all.then(|| paths.iter().map(|path| path.trim_end_matches('/').to_owned()).collect())
+    }
 }
 
 fn jwt() -> OneOrMore {
@@ -54,8 +81,10 @@ pub struct VaultSettings {
     pub url: String,
     /// TLS 1.3, its authority only.
     pub tls: Arc<ClientConfig>,
-    /// Where nodes log in.
+    /// Where nodes log in, those for results first.
     pub mounts: Vec<String>,
+    /// Whether some of them are for client certificates.
+    pub certificates: bool,
     /// How we do.
     pub login: Login,
     /// Where all this is.
@@ -69,18 +98,16 @@ pub fn judge(fragment: Fragment, base: &Path) -> Result<VaultSettings, super::re
     if !url.starts_with("https://") {
         return Err(Words("vault.url is not an https URL"));
     }
-    let mounts = match fragment.auth_mount {
-        OneOrMore::One(one) => vec![one],
-        OneOrMore::More(more) => more,
-    };
-    let plain = |mount: &String| {
-        !mount.is_empty()
-            && mount.chars().all(|c| c.is_ascii_alphanumeric() || "_-/".contains(c))
-            && !mount.starts_with('/')
-    };
-    if mounts.is_empty() || !mounts.iter().all(plain) {
-        return Err(Words("vault.auth_mount is not a mount's path, or a list of them"));
-    }
+    let mut mounts = fragment
+        .auth_mount
+        .paths()
+        .filter(|paths| !paths.is_empty())
+        .ok_or(Words("vault.auth_mount is not a mount's path, or a list of them"))?;
+    let certificates = fragment
+        .cert_mount
+        .paths()
+        .ok_or(Words("vault.cert_mount is not a mount's path, or a list of them"))?;
+    mounts.extend_from_slice(&certificates);
     let login = match (fragment.token_file, fragment.role) {
         (Some(file), None) => Login::Token(base.join(file)),
         (None, Some(role)) => Login::Role(role),
@@ -90,7 +117,8 @@ pub fn judge(fragment: Fragment, base: &Path) -> Result<VaultSettings, super::re
     Ok(VaultSettings {
         url,
         tls,
-        mounts: mounts.iter().map(|m| m.trim_end_matches('/').to_owned()).collect(),
+        mounts,
+        certificates: !certificates.is_empty(),
         login,
         namespace: fragment.namespace,
     })

@@ -1,13 +1,18 @@
-//! Verified keys in memory, by chip and TCB, until certificates or list lapse; failures for a short while. Bounded: when it is full, the
-//! oldest half goes, and the store or the vendor is asked again.
+//! Verified keys in memory, by chip and TCB, until certificates or list lapse; failures for a short while, by the node whose they are:
+//! a report is not authentic while its key is looked for, so nobody may spoil another's chip. Bounded: when it is full, the oldest half
+//! goes, and the store or the vendor is asked again.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rempart_attest::Fixed;
+use rempart_attest::bytes::sha256;
 use rempart_attest::tee::Vek;
 use rempart_attest::tee::snp::bits::SigningKey;
-use rempart_attest::tee::snp::{Generation, Tcb, VerifiedVek};
+use rempart_attest::tee::snp::table::Table;
+use rempart_attest::tee::snp::{Generation, Report, Tcb, VerifiedVek};
+use rempart_attest::{Finding, Fixed};
+
+use super::missing;
 
 /// Keys kept, count: some 2 KiB each, so 64 MiB at most.
 const KEPT: usize = 32 * 1024;
@@ -28,6 +33,22 @@ pub struct Key {
 }
 
 impl Key {
+    /// None where a report does not say which key signed it.
+    pub fn of(report: &Report, table: &Table<'_>) -> Option<Self> {
+        let kind = report.keys.signing_key()?;
+        Some(Self {
+            kind,
+            chip: report.chip_id,
+            tcb: report.reported_tcb,
+            cpuid: report.cpuid,
+            // A VLEK has no name of its own, and nobody but the host has it.
+            supplied: match kind {
+                SigningKey::Vcek => None,
+                SigningKey::Vlek => table.vlek.map(sha256),
+            },
+        })
+    }
+
     /// The generations that such a report can be of, the likeliest first.
     pub fn generations(&self) -> Vec<Generation> {
         if let Some([family, model, _]) = self.cpuid {
@@ -50,7 +71,14 @@ impl Key {
 }
 
 struct Entry {
-    vek: Vek,
+    vek: Arc<VerifiedVek>,
+    until: u64,
+}
+
+/// A search that brought nothing.
+struct Waiting {
+    key: Key,
+    why: Finding,
     until: u64,
 }
 
@@ -58,8 +86,8 @@ struct Entry {
 struct Kept {
     entries: HashMap<Key, Entry>,
     order: VecDeque<Key>,
-    /// Nodes whose last search brought nothing, and until when they have to wait.
-    waiting: HashMap<String, u64>,
+    /// By node.
+    waiting: HashMap<String, Waiting>,
 }
 
 /// The cache.
@@ -69,24 +97,19 @@ pub struct Cache(Mutex<Kept>);
 impl Cache {
     /// What is known, unless it has lapsed or `newest` tells of a newer list than the one it was held against.
     pub fn get(&self, key: &Key, now: u64, newest: impl Fn(&VerifiedVek) -> Option<u64>) -> Option<Vek> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = kept.entries.get(key).filter(|entry| now <= entry.until)?;
-        let current = match &entry.vek {
-            Vek::Verified(vek) => newest(vek).is_none_or(|newest| vek.crl.is_some_and(|(this, _)| this >= newest)),
-            Vek::None | Vek::Refused(_) => true,
-        };
-        current.then(|| entry.vek.clone())
+        let kept = self.lock();
+        let vek = &kept.entries.get(key).filter(|entry| now <= entry.until)?.vek;
+        let current = newest(vek).is_none_or(|newest| vek.crl.is_some_and(|(this, _)| this >= newest));
+        current.then(|| Vek::Verified(vek.clone()))
     }
 
-    /// Keeps a key until it lapses, a failure for `remembered` seconds.
-    pub fn put(&self, key: &Key, vek: &Vek, now: u64, remembered: u64) {
-        let until = match vek {
-            // Without a list, one may come: ask again soon.
-            Vek::Verified(vek) if vek.crl.is_none() => now + remembered,
-            Vek::Verified(vek) => vek.valid_until,
-            Vek::None | Vek::Refused(_) => now + remembered,
+    /// Keeps a key until it lapses; one that no list was held against for `remembered` seconds, because one may come.
+    pub fn keep(&self, key: &Key, vek: &Arc<VerifiedVek>, now: u64, remembered: u64) {
+        let until = match vek.crl {
+            None => now + remembered,
+            Some(_) => vek.valid_until,
         };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
         if kept.order.len() >= KEPT {
             let old: Vec<_> = kept.order.drain(..KEPT / 2).collect();
             for key in old {
@@ -102,20 +125,33 @@ impl Cache {
         }
     }
 
-    /// Whether `who` has to wait: a node that invents a new chip each time must not spend what the vendor grants to all.
-    pub fn must_wait(&self, who: &str, now: u64) -> bool {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.waiting.get(who).is_some_and(|until| now <= *until)
+    /// Why `who` has to wait, if it has to: a node that invents a new chip each time must not spend what the vendor grants to all.
+    pub fn refused(&self, who: &str, key: &Key, now: u64) -> Option<Finding> {
+        let kept = self.lock();
+        let waiting = kept.waiting.get(who).filter(|waiting| now <= waiting.until)?;
+        Some(match waiting.key == *key {
+            true => waiting.why.clone(),
+            false => missing("a search for this node brought nothing a moment ago"),
+        })
     }
 
-    /// Lets `who` wait for `seconds`.
-    pub fn let_wait(&self, who: &str, now: u64, seconds: u64) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Lets `who` wait for `seconds` after a search that brought nothing.
+    pub fn let_wait(&self, who: &str, key: &Key, why: &Finding, now: u64, seconds: u64) {
+        let mut kept = self.lock();
         if kept.waiting.len() >= KEPT {
-            kept.waiting.retain(|_, until| now <= *until);
+            kept.waiting.retain(|_, waiting| now <= waiting.until);
         }
         if kept.waiting.len() < KEPT {
-            kept.waiting.insert(who.to_owned(), now + seconds);
+            let waiting = Waiting {
+                key: key.clone(),
+                why: why.clone(),
+                until: now + seconds,
+            };
+            kept.waiting.insert(who.to_owned(), waiting);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// Different things asked for at once, count. Beyond it, askers are turned away rather than queued.
-const UNDER_WAY: usize = 256;
+const UNDER_WAY: usize = 1024;
 
 type Waiting<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
 

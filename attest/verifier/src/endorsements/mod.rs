@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use rempart_attest::Finding;
 use rempart_attest::Fixed;
-use rempart_attest::bytes::sha256;
 use rempart_attest::evidence::TeeEvidence;
 use rempart_attest::tee::snp::bits::SigningKey;
 use rempart_attest::tee::snp::chain::{self, Certificates};
@@ -55,7 +54,8 @@ pub struct Endorser {
     vendor: Option<Vendor>,
     crls: Crls,
     cache: Cache,
-    flights: Flights<Key, Vek>,
+    /// By who asks, too: what a node's own host supplied decides what it is told, and no other node may be told the same for it.
+    flights: Flights<(String, Key), Vek>,
     tdx: tdx::Kept,
 }
 
@@ -80,15 +80,7 @@ impl Endorser {
             TeeKind::SevSnp => self.vek(who, tee, now).await,
             TeeKind::Tdx => Vek::None,
         };
-        let tdx = match tee.kind {
-            TeeKind::Tdx => self.tdx.current(now).await,
-            TeeKind::SevSnp => Arc::default(),
-        };
-        Endorsements {
-            snp,
-            roots: self.roots.clone(),
-            tdx,
-        }
+        self.with(snp, tee.kind, now).await
     }
 
     /// Renews revocation lists for as long as the process lives.
@@ -116,48 +108,61 @@ impl Endorser {
         let Ok(report) = Report::parse(&tee.report.0) else {
             return Vek::None;
         };
-        let Some(kind) = report.keys.signing_key() else {
-            return Vek::None;
-        };
         let table = match table::parse(&tee.certificates.0) {
             Ok(table) => table,
             Err(e) => return Vek::Refused(table_finding(who, &e.to_string())),
         };
-        let key = Key {
-            kind,
-            chip: report.chip_id,
-            tcb: report.reported_tcb,
-            cpuid: report.cpuid,
-            // A VLEK has no name of its own, and nobody but the host has it.
-            supplied: match kind {
-                SigningKey::Vcek => None,
-                SigningKey::Vlek => table.vlek.map(sha256),
-            },
+        let Some(key) = Key::of(&report, &table) else {
+            return Vek::None;
         };
         if let Some(vek) = self.known(&key, now) {
             return vek;
         }
-        if self.cache.must_wait(who, now) {
-            return Vek::Refused(missing("a search for this node brought nothing a moment ago"));
+        if let Some(refused) = self.cache.refused(who, &key, now) {
+            return Vek::Refused(refused);
         }
         let (endorser, supplied) = (self.clone(), Supplied::from(&table));
         let node = who.to_owned();
-        let flight = self.flights.ask(key.clone(), move || async move {
+        let flight = self.flights.ask((node.clone(), key.clone()), move || async move {
             // Somebody else may have brought it while we waited for our turn.
             if let Some(vek) = endorser.known(&key, now) {
                 return vek;
             }
             let found = endorser.search(&node, &key, &supplied, now).await;
-            endorser.cache.put(&key, &found, now, REMEMBERED);
-            found
+            match &found {
+                Ok(vek) => endorser.cache.keep(&key, vek, now, REMEMBERED),
+                Err(refused) => endorser.cache.let_wait(&node, &key, refused, now, REMEMBERED),
+            }
+            found.map_or_else(Vek::Refused, Vek::Verified)
         });
-        let found = flight
+        flight
             .await
-            .unwrap_or_else(|| Vek::Refused(missing("too many other chips are being asked about")));
-        if matches!(found, Vek::Refused(_)) {
-            self.cache.let_wait(who, now, REMEMBERED);
+            .unwrap_or_else(|| Vek::Refused(missing("too many other nodes are being asked about")))
+    }
+
+    /// What is known already of the key of this report; none where somebody would have to be asked.
+    pub async fn remembered(&self, tee: &TeeEvidence, now: u64) -> Option<Endorsements> {
+        let snp = match tee.kind {
+            TeeKind::Tdx => Vek::None,
+            TeeKind::SevSnp => {
+                let report = Report::parse(&tee.report.0).ok()?;
+                let table = table::parse(&tee.certificates.0).ok()?;
+                self.known(&Key::of(&report, &table)?, now)?
+            }
+        };
+        Some(self.with(snp, tee.kind, now).await)
+    }
+
+    async fn with(&self, snp: Vek, kind: TeeKind, now: u64) -> Endorsements {
+        let tdx = match kind {
+            TeeKind::Tdx => self.tdx.current(now).await,
+            TeeKind::SevSnp => Arc::default(),
+        };
+        Endorsements {
+            snp,
+            roots: self.roots.clone(),
+            tdx,
         }
-        found
     }
 
     /// From memory, as long as neither certificates nor list have lapsed and no newer list has come.
@@ -166,7 +171,7 @@ impl Endorser {
         self.cache.get(key, now, newest)
     }
 
-    async fn search(&self, who: &str, key: &Key, supplied: &Supplied, now: u64) -> Vek {
+    async fn search(&self, who: &str, key: &Key, supplied: &Supplied, now: u64) -> Result<Arc<VerifiedVek>, Finding> {
         let (mut bad, mut reasons) = (None, Vec::new());
         let mut generations = key.generations();
         // A report of version 2 does not say what it is of; the host's root does, and a lie costs only time.
@@ -177,12 +182,12 @@ impl Endorser {
         generations.sort_by_key(|generation| Some(*generation) != root);
         for generation in generations {
             match self.search_in(who, key, generation, supplied, now).await {
-                Ok(vek) => return Vek::Verified(Arc::new(vek)),
+                Ok(vek) => return Ok(Arc::new(vek)),
                 Err(Failure::Bad(finding)) => bad = bad.or(Some(finding)),
                 Err(Failure::None(reason)) => reasons.push(format!("{generation}: {reason}")),
             }
         }
-        Vek::Refused(bad.unwrap_or_else(|| missing(&reasons.join("; "))))
+        Err(bad.unwrap_or_else(|| missing(&reasons.join("; "))))
     }
 
     /// Each certificate that can be had, under each chain that can be had, until one counts and is the one that the report names. A
@@ -214,8 +219,7 @@ impl Endorser {
                 }
                 Ok(_) => {}
                 Err(Unverified::Chain(e)) => {
-                    let finding = Finding::new(e.check(), blame(who, e.check()), e.to_string(), HOST);
-                    bad = bad.or(Some(finding));
+                    bad = bad.or_else(|| Some(e.finding(who)));
                 }
                 Err(Unverified::NoChain(why)) => reason = Some(why),
             }
@@ -365,11 +369,6 @@ impl Endorser {
 }
 
 const HOST: &str = "the host withholds or mixes up the chip's certificates: give the Verifier the right ones (endorsements), or move the guest";
-
-/// Lists are the Verifier's business, everything else came with the report.
-fn blame<'a>(who: &'a str, check: &str) -> &'a str {
-    if check.starts_with("snp-crl") { "verifier" } else { who }
-}
 
 fn table_finding(who: &str, why: &str) -> Finding {
     Finding::new("snp-certificate-table", who, why, HOST)

@@ -1,7 +1,7 @@
 //! AMD's key distribution service (57230, 4), or a cache that speaks as it does. What it gives is verified by whoever asked; here it is
-//! only bounded: in time, in size, in how many at once and how many a minute.
+//! only bounded: in time, in size, in how many at once and how many a minute, and never asked twice at once for the same thing.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rempart_attest::tee::snp::bits::SigningKey;
@@ -12,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 
 use super::chip_name;
+use super::flights::Flights;
 use super::settings::Kds;
 use crate::error::Error;
 use crate::file;
@@ -28,7 +29,7 @@ const A_MINUTE: u32 = 240;
 const CHAIN: usize = 2 * limits::CERTIFICATE;
 
 /// Why there is no answer. The service is to blame, or the way to it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum VendorError {
     /// It knows of none.
     #[error("the vendor's service has none ({0})")]
@@ -49,6 +50,14 @@ pub enum VendorError {
 
 /// The service.
 pub struct Vendor {
+    service: Arc<Service>,
+    /// By path: a chip's key, a chain, a list.
+    flights: Flights<String, Answer>,
+}
+
+type Answer = Result<Vec<u8>, VendorError>;
+
+struct Service {
     url: String,
     http: reqwest::Client,
     places: Semaphore,
@@ -68,10 +77,13 @@ impl Vendor {
             .build()
             .map_err(|e| fail(&e))?;
         Ok(Self {
-            url: kds.url.clone(),
-            http,
-            places: Semaphore::new(AT_ONCE),
-            spent: Mutex::default(),
+            service: Arc::new(Service {
+                url: kds.url.clone(),
+                http,
+                places: Semaphore::new(AT_ONCE),
+                spent: Mutex::default(),
+            }),
+            flights: Flights::default(),
         })
     }
 
@@ -105,7 +117,17 @@ impl Vendor {
             .await
     }
 
-    async fn get(&self, path: &str, max: usize) -> Result<Vec<u8>, VendorError> {
+    async fn get(&self, path: &str, max: usize) -> Answer {
+        let (service, to) = (self.service.clone(), path.to_owned());
+        let flight = self
+            .flights
+            .ask(path.to_owned(), move || async move { service.get(&to, max).await });
+        flight.await.unwrap_or(Err(VendorError::Budget))
+    }
+}
+
+impl Service {
+    async fn get(&self, path: &str, max: usize) -> Answer {
         let _place = self.places.acquire().await.expect("the semaphore is never closed");
         self.spend()?;
         let away = |e: reqwest::Error| VendorError::Away(chain_of_causes(&e.without_url()));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rempart_attest::Fixed;
 use rempart_attest::bytes::sha256;
+use rempart_attest::policy::signature::{AllowedSigners, PolicySignatureError};
 use rempart_attest::policy::{Policy, PolicyError};
 use tokio::sync::watch;
 
@@ -36,6 +37,10 @@ pub enum ActiveError {
     /// None was installed.
     #[error("the Verifier has no policy: rempart-verifier policy install FILE")]
     None,
+    /// Its signatures do not count: somebody who may write the database is not thereby a signer, and one whose key was taken away from
+    /// the allowed signers is not any more.
+    #[error("the installed policy does not count: {0}")]
+    Signature(#[from] PolicySignatureError),
     /// The stored one does not parse (an older release's format).
     #[error("the installed policy does not count any more: {0}")]
     Policy(#[from] PolicyError),
@@ -44,9 +49,18 @@ pub enum ActiveError {
     Registry(#[from] RegistryError),
 }
 
+/// Whose signatures make a policy, and how many of them.
+pub struct Trust {
+    /// The operator's file.
+    pub signers: AllowedSigners,
+    /// Different principals, count.
+    pub required: usize,
+}
+
 /// What was read lately.
 pub struct Recent {
     registry: Arc<Registry>,
+    trust: Trust,
     kept: Mutex<Kept>,
     /// Digest of the policy in force, for those who wait for another one.
     installed: watch::Sender<Option<Fixed<32>>>,
@@ -63,9 +77,10 @@ struct Kept {
 
 impl Recent {
     /// Nothing yet.
-    pub fn new(registry: Arc<Registry>) -> Self {
+    pub fn new(registry: Arc<Registry>, trust: Trust) -> Self {
         Self {
             registry,
+            trust,
             kept: Mutex::default(),
             installed: watch::Sender::new(None),
         }
@@ -107,10 +122,15 @@ impl Recent {
         let digest = sha256(&stored.text);
         let active = match last.filter(|active| active.digest == digest) {
             Some(active) => active,
-            None => Arc::new(Active {
-                digest,
-                policy: Policy::parse(&stored.text)?,
-            }),
+            None => {
+                let Trust { signers, required } = &self.trust;
+                // As of when it was installed: a signature says nothing of its own time, and a policy does not end with its signer.
+                signers.verify(&stored.text, &stored.signatures, stored.since, *required)?;
+                Arc::new(Active {
+                    digest,
+                    policy: Policy::parse(&stored.text)?,
+                })
+            }
         };
         let mut kept = self.lock();
         if kept.generation == generation {

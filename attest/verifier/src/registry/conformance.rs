@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rempart_attest::Fixed;
+use rempart_attest::policy::signature::AllowedSigners;
 use rempart_harness::{Pki, Postgres};
 
-use super::cache::{BELIEVED, Recent};
+use super::cache::{BELIEVED, Recent, Trust};
 use super::postgres::Settings;
 use super::*;
 use crate::config::RegistryKind;
@@ -37,8 +38,8 @@ const CASES: [(&str, Case); 13] = [
     ("a_latch_stays_until_it_is_cleared", |r| {
         Box::pin(a_latch_stays_until_it_is_cleared(r))
     }),
-    ("a_policy_below_the_highest_counter_is_refused", |r| {
-        Box::pin(a_policy_below_the_highest_counter_is_refused(r))
+    ("a_policy_below_the_highest_counter_or_with_anothers_is_refused", |r| {
+        Box::pin(a_policy_below_the_highest_counter_or_with_anothers_is_refused(r))
     }),
     ("two_policies_at_once_never_go_back", |r| {
         Box::pin(two_policies_at_once_never_go_back(r))
@@ -148,9 +149,14 @@ fn ek(byte: u8, identity: &str) -> EnrolledEk {
     }
 }
 
+/// Nobody's: these registries hold no policy that anybody judges by.
+const SIGNER: &str =
+    "a@example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti a@example\n";
+
 fn stored(text: &str) -> StoredPolicy {
     StoredPolicy {
         text: text.into(),
+        signatures: format!("signatures over {text}"),
         signers: "s".into(),
         since: 1,
     }
@@ -289,7 +295,7 @@ async fn a_latch_stays_until_it_is_cleared(kind: RegistryKind) {
     ));
 }
 
-async fn a_policy_below_the_highest_counter_is_refused(kind: RegistryKind) {
+async fn a_policy_below_the_highest_counter_or_with_anothers_is_refused(kind: RegistryKind) {
     let registry = open(&kind).await;
     assert_eq!(registry.policy().await.expect("reads"), None);
     registry
@@ -297,12 +303,14 @@ async fn a_policy_below_the_highest_counter_is_refused(kind: RegistryKind) {
         .await
         .expect("installed");
     registry
-        .install_policy(&stored("three again"), 3, &ACT)
+        .install_policy(&stored("three"), 3, &ACT)
         .await
-        .expect("the same counter");
+        .expect("the same once more");
+    let refused = registry.install_policy(&stored("another"), 3, &ACT).await;
+    assert!(matches!(refused, Err(RegistryError::CounterUsed(3))));
     let refused = registry.install_policy(&stored("two"), 2, &ACT).await;
     assert!(matches!(refused, Err(RegistryError::Rollback(_))));
-    assert_eq!(registry.policy().await.expect("reads"), Some(stored("three again")));
+    assert_eq!(registry.policy().await.expect("reads"), Some(stored("three")));
 }
 
 async fn two_policies_at_once_never_go_back(kind: RegistryKind) {
@@ -468,7 +476,11 @@ async fn another_replica_learns_in_time(kind: RegistryKind) {
     let (here, there) = (Arc::new(open(&kind).await), open(&kind).await);
     add(&there, "n", &["web"]).await;
     add(&there, "m", &["web"]).await;
-    let recent = Arc::new(Recent::new(here));
+    let nobody = Trust {
+        signers: AllowedSigners::parse(SIGNER).expect("one signer"),
+        required: 1,
+    };
+    let recent = Arc::new(Recent::new(here, nobody));
     let following = tokio::spawn(recent.clone().follow());
     let roles = async |name| recent.node(name).await.expect("reads").map(|node| node.roles.clone());
     assert_eq!(roles("n").await, Some(vec!["web".into()]));

@@ -29,7 +29,7 @@ use crate::name::NameError;
 use database::{Database, Row, Value};
 
 /// Version of the tables' layout.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// Identity of an EK that the operator named: it needs no certificate.
 pub const LISTED: &str = "listed";
@@ -89,6 +89,8 @@ pub struct Seen {
 pub struct StoredPolicy {
     /// The file's bytes.
     pub text: Vec<u8>,
+    /// Its armoured signatures: whoever judges by it verifies them first, because the database is not trusted with policies.
+    pub signatures: String,
     /// Who signed it, separated by commas.
     pub signers: String,
     /// When it was installed, Unix seconds.
@@ -137,6 +139,11 @@ pub enum RegistryError {
     /// A lower counter than the highest accepted.
     #[error("policy refused: {0}")]
     Rollback(rempart_attest::policy::PolicyError),
+    /// Another policy has this counter.
+    #[error(
+        "policy refused: counter {0} is that of another policy, so nobody could tell which is newer: raise it and sign again"
+    )]
+    CounterUsed(u64),
     /// No such secret.
     #[error("there is no secret \"{0}\"")]
     UnknownSecret(String),

@@ -1,4 +1,5 @@
-//! Policies: all that ever were in force, the last one is. A counter below the highest is refused in the same statement that stores.
+//! Policies with their signatures: all that ever were in force, the last one is. A counter below the highest, or that of another policy,
+//! is refused in the same statement that stores.
 
 use rempart_attest::bytes::sha256;
 use rempart_attest::policy::PolicyError;
@@ -13,7 +14,7 @@ impl Registry {
         let rows = self
             .database
             .read(
-                "SELECT text, signers, since FROM policy ORDER BY id DESC LIMIT 1",
+                "SELECT text, signatures, signers, since FROM policy ORDER BY id DESC LIMIT 1",
                 vec![],
             )
             .await?;
@@ -23,12 +24,13 @@ impl Registry {
         let mut fields = Fields::of(row);
         Ok(Some(StoredPolicy {
             text: fields.bytes()?,
+            signatures: fields.text()?,
             signers: fields.text()?,
             since: fields.number()?,
         }))
     }
 
-    /// Makes a policy the one in force, unless its counter is below the highest that ever was.
+    /// Makes a policy the one in force, unless its counter is below the highest that ever was, or was another policy's.
     pub async fn install_policy(
         &self,
         policy: &StoredPolicy,
@@ -43,11 +45,12 @@ impl Registry {
         let steps = vec![
             note(act, what::POLICY, "", &detail),
             Step::must(
-                "INSERT INTO policy (counter, text, signers, since) SELECT $1, $2, $3, $4 \
-                 WHERE $1 >= (SELECT COALESCE(max(counter), 0) FROM policy)",
+                "INSERT INTO policy (counter, text, signatures, signers, since) SELECT $1, $2, $3, $4, $5 \
+                 WHERE NOT EXISTS (SELECT 1 FROM policy WHERE counter > $1 OR (counter = $1 AND text <> $2))",
                 vec![
                     counter.into(),
                     policy.text.as_slice().into(),
+                    policy.signatures.as_str().into(),
                     policy.signers.as_str().into(),
                     policy.since.into(),
                 ],
@@ -55,10 +58,13 @@ impl Registry {
         ];
         match self.database.write(steps).await? {
             Written::All => Ok(()),
-            Written::Stopped => Err(RegistryError::Rollback(PolicyError::Rollback {
-                found: counter,
-                highest: self.highest_counter().await?,
-            })),
+            Written::Stopped => Err(match self.highest_counter().await? {
+                highest if highest > counter => RegistryError::Rollback(PolicyError::Rollback {
+                    found: counter,
+                    highest,
+                }),
+                _ => RegistryError::CounterUsed(counter),
+            }),
         }
     }
 

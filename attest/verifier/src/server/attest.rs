@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use rempart_attest::api::{self, AttestResponse, ChallengeRequest, ChallengeResponse};
 use rempart_attest::appraise::{Affirmed, appraise};
 use rempart_attest::ear::{Ear, Issue, Judged};
+use rempart_attest::evidence::TeeEvidence;
 use rempart_attest::hpke::{self, Purpose};
 use rempart_attest::policy::{Identity, Policy};
 use rempart_attest::tee::Endorsements;
@@ -66,11 +67,22 @@ pub async fn attest(
         endorsements: &Endorsements::default(),
         ak: ak.as_ref(),
     };
-    let verified = verify::tpm(&evidence, &context).map_err(|findings| Refused::findings(&node.name, findings))?;
     let active = policy(&verifier, &node).await?;
-    let verified = with_tee(&verifier, &evidence, verified, &active).await?;
+    let tee = evidence.tee.as_ref().filter(|_| judges_tee(&active.policy));
+    let verified = match (verify::tpm(&evidence, &context), tee) {
+        (Ok(verified), None) => verified,
+        (Ok(verified), Some(tee)) => {
+            let endorsements = verifier.endorser.gather(&evidence.node, tee, context.now).await;
+            verified.with_tee(&evidence, &endorsements, context.now)
+        }
+        (Err(findings), tee) => {
+            let all = with_tees_reasons(&verifier, &evidence, &context, tee).await;
+            return Err(Refused::findings(&node.name, all.unwrap_or(findings)));
+        }
+    };
     drop(body);
     let affirmed = judge(&verifier, &node, &verified, &active).await?;
+    let certificate = client_certificate(&verifier, &node, &verified)?;
     let jwt = result(&verifier, &node, &verified, &affirmed, &active)?;
     let sealed = hpke::seal(
         Purpose::Ear,
@@ -79,7 +91,6 @@ pub async fn attest(
         jwt.as_bytes(),
     )
     .map_err(|e| Refused::bad_request(e.to_string()))?;
-    let certificate = client_certificate(&verifier, &node, &verified)?;
     Ok(Json(AttestResponse {
         certificate,
         ..sealed.into()
@@ -110,28 +121,30 @@ async fn policy(verifier: &Verifier, node: &Node) -> Result<Arc<Active>, Refused
                 vec![Finding::new("policy", "policy", "the Verifier has none", remedy)],
             )
         }
-        ActiveError::Policy(_) => Refused::internal(&error),
+        ActiveError::Policy(_) | ActiveError::Signature(_) => Refused::internal(&error),
         ActiveError::Registry(_) => Refused::unavailable(&error),
     })
 }
 
-/// Verifies the TEE's part where the policy judges one. It comes after the TPM's, because finding out what the vendor says of a chip
-/// costs the vendor's patience, and nobody may spend that but a node that has shown who it is.
-async fn with_tee(
+fn judges_tee(policy: &Policy) -> bool {
+    let mut images = policy.images.iter();
+    images.any(|image| image.snp.is_some() || image.tdx.is_some())
+}
+
+/// All that is wrong with Evidence whose TPM part is refused, its TEE's part included as far as the report's key is known already:
+/// finding out what the vendor says of a chip costs the vendor's patience, and nobody may spend that but a node that has shown who it is.
+async fn with_tees_reasons(
     verifier: &Verifier,
     evidence: &Evidence,
-    verified: Verified,
-    active: &Active,
-) -> Result<Verified, Refused> {
-    let mut images = active.policy.images.iter();
-    let judged = images.any(|image| image.snp.is_some() || image.tdx.is_some());
-    let Some(tee) = evidence.tee.as_ref().filter(|_| judged) else {
-        return Ok(verified);
+    context: &verify::Context<'_>,
+    tee: Option<&TeeEvidence>,
+) -> Option<Vec<Finding>> {
+    let endorsements = verifier.endorser.remembered(tee?, context.now).await?;
+    let context = verify::Context {
+        endorsements: &endorsements,
+        ..*context
     };
-    let now = clock::now();
-    let endorsements = verifier.endorser.gather(&evidence.node, tee, now).await;
-    let verified = verified.with_tee(evidence, &endorsements, now);
-    verified.map_err(|findings| Refused::findings(&evidence.node, findings))
+    verify::verify(evidence, &context).err()
 }
 
 /// Appraises. Whatever the registry says against the node is reported with what its Evidence says.
@@ -169,9 +182,27 @@ async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &A
     })
 }
 
-/// A finding about the policy or about ourselves says nothing about the node, and what vouches for its TPM was known before it booted.
+/// Checks of what did not come from the node though its name stands there: what vouches for its TPM was known before it booted, and
+/// the certificates of a TEE's key are the host's or the vendor's, who mix them up when a guest moves.
+const FROM_OTHERS: [&str; 11] = [
+    "identity",
+    "snp-certificate-table",
+    "snp-root",
+    "snp-root-generation",
+    "snp-ark",
+    "snp-ask",
+    "snp-vek",
+    "snp-vek-extensions",
+    "snp-vek-kind",
+    "snp-endorsement-lapsed",
+    "tdx-tcb-unknown",
+];
+
+/// The node's TPM has spoken authentically on this very connection, so what else it sent is its own word: a report of its TEE that is not
+/// authentic, or whose key was revoked, is as much a change as another register. A finding about the policy or about ourselves says
+/// nothing about the node.
 fn is_drift(finding: &Finding, node: &Node) -> bool {
-    finding.who == node.name && finding.check != "identity"
+    finding.who == node.name && !FROM_OTHERS.contains(&finding.check.as_str())
 }
 
 /// Latches, and has the vault told, unless another replica was faster.
@@ -269,6 +300,13 @@ fn client_certificate(verifier: &Verifier, node: &Node, verified: &Verified) -> 
     let Some(tls) = &verified.tls_key else {
         return Ok(None);
     };
+    // A login that nobody could end when the node drifts is not made possible.
+    if verifier.config.vault.as_ref().is_some_and(|vault| !vault.certificates) {
+        let what = "the node asks for a client certificate, and the Verifier could not end a login at the vault by it";
+        let remedy = "name the vault's mount for certificates as vault.cert_mount in the Verifier's configuration, or use auth = \"jwt\" on the node";
+        let finding = Finding::new("client-certificate", "verifier", what, remedy);
+        return Err(Refused::findings(&node.name, vec![finding]));
+    }
     let certificate = verifier.keys.clients.certify_client(&node.name, &node.roles, &tls.key);
     certificate.map(Some).map_err(|e| Refused::internal(&e))
 }

@@ -1,6 +1,7 @@
 //! Connections: how many, how long, and which keying material each has. A client that is slow or silent loses its place.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +40,10 @@ const REQUEST: Duration = Duration::from_secs(30);
 const HELD: Duration = Duration::from_secs(limits::WATCH_HOLD + 10);
 /// For a whole connection: an attestation with enrolment takes a minute on a slow TPM, a held question four.
 const CONNECTION: Duration = Duration::from_secs(300);
-/// How long, and how much, an ended connection may still send before it is cut off.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long, and how much, an ended connection may still send before it is cut off. A client that looks for an answer only when all is
+/// sent gets it too, as long as it does not send much more than anybody could by mistake; nothing of it is decrypted or kept.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes that are read ahead of the parser: heads of requests; bodies are taken as they come.
 const READ_AHEAD: usize = 32 * 1024;
 /// Header lines of one request; ours have a handful.
@@ -139,19 +141,23 @@ async fn talk(
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(exporter);
         request.extensions_mut().insert(source);
-        answer(request, source, routes.clone(), verifier.clone())
+        Box::pin(answer(request, source, routes.clone(), verifier.clone()))
     });
-    hyper::server::conn::http1::Builder::new()
+    let mut http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .max_buf_size(READ_AHEAD)
         .max_headers(HEADER_LINES)
-        .serve_connection(TokioIo::new(stream), service)
-        .without_shutdown()
-        .await
-        .map(|parts| linger(parts.io.into_inner()))?
-        .await;
-    Ok(())
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = poll_fn(|context| http.poll_without_shutdown(context)).await;
+    let parts = http.into_parts();
+    let mut stream = parts.io.into_inner();
+    // Silence between requests is an end without a word; a head that began is a request, and is told.
+    if ended.as_ref().is_err_and(hyper::Error::is_timeout) && !parts.read_buf.is_empty() {
+        stream.write_all(&Refused::too_slow().bytes()).await?;
+    }
+    linger(stream).await;
+    Ok(ended?)
 }
 
 /// Ends a connection so that its last answer arrives: to close while the client is still sending would make its kernel throw that

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::endorsements::Endorser;
 use crate::error::Error;
 use crate::keys::{self, Keys};
-use crate::registry::cache::Recent;
+use crate::registry::cache::{Recent, Trust};
 use crate::registry::{Act, Registry};
 use crate::revocation::Revoker;
 use crate::store::StoreKey;
@@ -51,6 +51,10 @@ impl Verifier {
     /// Loads keys and opens the registry; no port is taken yet.
     async fn load(config: Config) -> Result<Self, Error> {
         let keys = Keys::load(&config)?;
+        let trust = Trust {
+            signers: config.signers()?,
+            required: config.signatures_required,
+        };
         let registry = Arc::new(Registry::open(&config.registry).await?);
         let revoker = match &config.vault {
             Some(vault) => Some(Arc::new(Revoker::new(
@@ -63,7 +67,7 @@ impl Verifier {
         };
         Ok(Self {
             endorser: Endorser::new(&config.endorsements)?,
-            recent: Arc::new(Recent::new(registry.clone())),
+            recent: Arc::new(Recent::new(registry.clone(), trust)),
             admission: Arc::new(admission::Admission::new(&config.limits)),
             bodies: body::Budget::default(),
             seen: Arc::default(),

@@ -105,6 +105,17 @@ impl Refused {
         Self { close: true, ..self }
     }
 
+    /// As it stands on the wire, for a request of which HTTP never saw a whole head.
+    pub fn bytes(&self) -> Vec<u8> {
+        let body = serde_json::to_vec(&self.refusal).unwrap_or_default();
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            self.status,
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+
     /// The HTTP status.
     #[cfg(test)]
     pub fn status(&self) -> u16 {

@@ -45,7 +45,7 @@ pub async fn hold(
         installed.mark_unchanged();
         let policy = verifier.recent.policy().await.map_err(|error| match error {
             ActiveError::None => Refused::forbidden(error.to_string()),
-            ActiveError::Policy(_) => Refused::internal(&error),
+            ActiveError::Policy(_) | ActiveError::Signature(_) => Refused::internal(&error),
             ActiveError::Registry(_) => Refused::unavailable(&error),
         })?;
         let policy = policy.digest.to_string();

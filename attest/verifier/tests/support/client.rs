@@ -102,6 +102,20 @@ impl Client {
         stream.write_all(body).and_then(|()| stream.flush()).is_ok()
     }
 
+    /// Whether an answer is there already: what a client looks for while it sends (RFC 9112, 9.5).
+    pub fn is_answered(&mut self) -> bool {
+        let StreamOwned { conn, sock } = self.stream.get_mut();
+        sock.set_nonblocking(true).expect("socket");
+        let mut answered = false;
+        while !answered && conn.read_tls(sock).is_ok_and(|read| read > 0) {
+            answered = conn
+                .process_new_packets()
+                .is_ok_and(|state| state.plaintext_bytes_to_read() > 0);
+        }
+        sock.set_nonblocking(false).expect("socket");
+        answered
+    }
+
     /// Reads a whole answer; none when the connection ends before one.
     pub fn answer(&mut self) -> Option<(u16, Vec<u8>)> {
         let mut line = String::new();

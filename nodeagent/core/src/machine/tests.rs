@@ -47,7 +47,7 @@ fn a_grant_before_the_start_is_ignored() {
 
 #[test]
 fn a_grant_unlocks_until_its_end_and_not_longer() {
-    let (state, actions) = run(&[(0, Input::Start), (5, Input::Granted)]);
+    let (state, _) = run(&[(0, Input::Start), (5, Input::Granted)]);
     assert!(state.may_release(at(6)).is_ok());
     assert!(state.may_release(at(5 + 1260)).is_err());
 }

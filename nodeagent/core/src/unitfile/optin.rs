@@ -246,11 +246,12 @@ impl Draft {
             "Protect" => {
                 self.protect = Some(match value.as_str() {
                     "enforce" => Mode::Enforce,
+                    "kill" => Mode::Kill,
                     "observe" => Mode::Observe,
                     _ => {
                         return Err(Fault::Value {
                             key: "Protect",
-                            allowed: "enforce or observe",
+                            allowed: "enforce, kill or observe",
                         });
                     }
                 });
@@ -428,6 +429,20 @@ mod tests {
             (opt_in.secrets[1].name.as_str(), opt_in.secrets[1].deliver),
             ("tls.key", Deliver::File)
         );
+    }
+
+    #[test]
+    fn each_mode_of_protection_has_its_word() {
+        for (word, mode) in [
+            ("enforce", Mode::Enforce),
+            ("kill", Mode::Kill),
+            ("observe", Mode::Observe),
+        ] {
+            let opt_in = one(&format!("[X-Rempart]\nWrap=yes\nProtect={word}\n"));
+            assert_eq!(opt_in.expect("valid").expect("opted in").protect, mode);
+        }
+        let misspelt = one("[X-Rempart]\nWrap=yes\nProtect=Kill\n").expect_err("no such word");
+        assert!(misspelt.to_string().contains("enforce, kill or observe"));
     }
 
     #[test]

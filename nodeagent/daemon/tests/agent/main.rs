@@ -189,7 +189,14 @@ async fn a_node_waits_for_an_absent_verifier_and_unlocks_when_it_comes() {
 async fn without_protection_nothing_is_released_unless_the_operator_allows_it() {
     let mut world = World::new().await;
     world.start_agent("");
-    world.wait_for_state("unlocked");
+    // Without anybody to deny what root may do, the node does not even unlock, and says so.
+    let patience = std::time::Duration::from_secs(30);
+    let status = world.wait_until("waiting for the guard", patience, |status| {
+        status["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("rempart-guard is not reachable"))
+    });
+    assert_eq!(status["state"], "attesting", "{status}");
     assert!(
         world
             .ask()
@@ -197,7 +204,7 @@ async fn without_protection_nothing_is_released_unless_the_operator_allows_it() 
             .contains("rempart-guard is not reachable")
     );
     world.start_guard();
-    let status = world.status();
+    let status = world.wait_for_state("unlocked");
     if status["guard"]["enforcing"] == true {
         return; // A kernel that enforces is for the tests in virtual machines.
     }

@@ -339,7 +339,8 @@ impl World {
         }
     }
 
-    /// Signs and installs a policy whose PCR 4 is `pcr4`.
+    /// Signs and installs a policy whose PCR 4 is `pcr4`. A running Verifier judges by it when this returns: a node that is judged by
+    /// the one before would be latched for that.
     pub fn install_policy(&self, counter: u32, pcr4: &str) {
         self.install_policy_for(counter, "sha256", pcr4);
     }
@@ -352,13 +353,30 @@ impl World {
              pcr4 = [\"{pcr4}\"]\npcr7 = [\"{zero}\"]\npcr9 = [\"{zero}\"]\npcr11 = [\"{zero}\"]\npcr12 = [\"{zero}\"]\n"
         );
         let file = self.at(&format!("policy-{counter}.toml"));
-        fs::write(&file, policy).expect("write");
+        fs::write(&file, &policy).expect("write");
         let mut sign = Command::new("ssh-keygen");
         sign.args(["-q", "-Y", "sign", "-n", "rempart-policy", "-f"])
             .arg(self.at("signer"))
             .arg(&file);
         done(&mut sign);
         self.verifier_command(&["policy", "install", &file.display().to_string()], "");
+        if self.verifier.is_some() {
+            let digest = rempart_attest::bytes::sha256(policy.as_bytes()).to_string();
+            wait("judging by the new policy", || self.policy_in_force() == digest);
+        }
+    }
+
+    /// Digest of the policy by which the running Verifier judges, as it tells any node that asks.
+    fn policy_in_force(&self) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--max-time", "5", "--json", r#"{"policy":""}"#, "--cacert"])
+            .arg(self.pki.ca())
+            .arg(format!("{}/v1/watch", self.verifier_url()));
+        let answer = curl.output().expect("installed").stdout;
+        serde_json::from_slice::<serde_json::Value>(&answer)
+            .ok()
+            .and_then(|answer| answer["policy"].as_str().map(str::to_owned))
+            .unwrap_or_default()
     }
 
     /// `rempart attest`, until it ends with `code`: what an operator changes at the Verifier counts there a moment later.
@@ -374,11 +392,10 @@ impl World {
         }
     }
 
-    /// The Verifier's operator ends the latch of the node; whatever was changed there before counts when this returns.
+    /// The Verifier's operator ends the latch of the node.
     pub fn clear_node(&self) {
-        // The running Verifier looks ten times a second. A node that it judges by the old policy would be held again.
-        std::thread::sleep(Duration::from_secs(1));
         self.verifier_command(&["node", "clear", "demo-1"], "");
+        // The running Verifier looks ten times a second.
         std::thread::sleep(Duration::from_secs(1));
     }
 

@@ -4,6 +4,7 @@
 //!     rempart-attack list [--json]
 //!     rempart-attack run VECTOR [--pid P] [--addr HEX] [--after FILE] [--module FILE] [--pins DIR] [--json]
 //!     rempart-attack find --pid P --needle-hex HEX
+//!     rempart-attack hammer --pid P [--tasks N] --times N | --until FILE
 //!     rempart-attack target [--needle-hex HEX]
 //!     rempart-attack ask [--socket PATH] [--pidfd PID] [--follow] LINE…
 //!
@@ -15,6 +16,8 @@ mod ask;
 mod attempt;
 /// Searches all memory of a process.
 mod find;
+/// Many attempts at once.
+mod hammer;
 /// System calls.
 mod sys;
 /// The victim that tests attack, and its description.
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Some("list") => vector::list(words.next() == Some("--json")),
         Some("run") => vector::run(words),
         Some("find") => find::run(words),
+        Some("hammer") => hammer::run(words),
         Some("target") => target::run(words),
         Some("ask") => ask::run(words),
         _ => Err("usage: rempart-attack list | run VECTOR … | find … | target … | ask …".to_owned()),

@@ -1,8 +1,14 @@
 //! The victim: a process with a known needle in its memory and environment, for the tests' own use.
 
-use crate::sys;
+use crate::{attempt::Failure, sys};
 use serde_json::json;
-use std::{fs, io, process::ExitCode, thread, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// What an attempt is aimed at.
 #[derive(Debug, Clone, Default)]
@@ -11,7 +17,7 @@ pub(crate) struct Target {
     pub(crate) pid: i32,
     /// An address known to be readable, for when maps is denied.
     pub(crate) addr: Option<u64>,
-    /// EARLY_FD: uses what it has opened once this file exists.
+    /// The early ones: use what they have opened once this file exists.
     pub(crate) after: Option<String>,
     /// MODULE_LOAD: a kernel module that is not loaded.
     pub(crate) module: Option<String>,
@@ -19,7 +25,25 @@ pub(crate) struct Target {
     pub(crate) pins: String,
 }
 
+/// Longest wait for protection.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 impl Target {
+    /// Says `ready` on standard error and waits for the file of --after.
+    pub(crate) fn wait(&self) -> Result<(), Failure> {
+        eprintln!("ready");
+        let start = Instant::now();
+        while let Some(file) = &self.after
+            && !Path::new(file).exists()
+        {
+            if start.elapsed() > PATIENCE {
+                return Err(Failure::other("was never told to go on"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// An address in the victim: the one we were told, else the start of its first writable mapping.
     pub(crate) fn address(&self) -> io::Result<u64> {
         if let Some(addr) = self.addr {

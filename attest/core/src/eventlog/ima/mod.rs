@@ -277,7 +277,7 @@ fn text<'a>(from: &Cursor<'_>, bytes: &'a [u8], field: &'static str) -> Result<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Entry, ORDINARY, Template};
+    use crate::testing::{Entry, IMA_OLD, ORDINARY, Template, ima_old_register};
 
     fn entries() -> Vec<Entry> {
         let with = |template, extra: &[u8]| Entry {
@@ -335,6 +335,36 @@ mod tests {
                 );
                 assert!(measured.iter().zip(&entries).all(|(m, e)| m.violation == e.violation));
             }
+        }
+    }
+
+    /// Recorded with `ima_template=ima ima_policy=tcb` (Linux 6.12): the data that are hashed are not those that stand in the list.
+    #[test]
+    fn a_recorded_list_of_the_oldest_template_replays_in_both_banks() {
+        for bank in [Bank::Sha256, Bank::Sha384] {
+            let quoted = ima_old_register(bank);
+            let measured = measured(IMA_OLD, bank, &quoted).expect("replays");
+            assert_eq!(measured[0].name, "boot_aggregate", "{bank}");
+            assert!(measured.iter().any(|m| m.name == "/usr/bin/bash"), "{bank}");
+            assert!(
+                measured
+                    .iter()
+                    .all(|m| m.algorithm == "sha1" && m.digest.len() == SHA1_LEN)
+            );
+            assert!(measured.len() > 30, "{bank}: {}", measured.len());
+            // The list went on while the registers were read; what it had then is what counts.
+            let cut = &IMA_OLD[..IMA_OLD.len() / 2];
+            assert!(matches!(
+                super::measured(cut, bank, &quoted),
+                Err(ImaLogError::Short { .. })
+            ));
+            let mut changed = IMA_OLD.to_vec();
+            let at = changed
+                .windows(13)
+                .position(|w| w == b"/usr/bin/bash")
+                .expect("an entry");
+            changed[at + 9] = b'd';
+            assert!(super::measured(&changed, bank, &quoted).is_err(), "another name");
         }
     }
 

@@ -11,6 +11,7 @@ use super::generation::Generation;
 use super::tcb::Tcb;
 use crate::bytes::Fixed;
 use crate::certificate::{self, CertificateError};
+use crate::finding::Finding;
 use crate::tee::crl::{self, CrlError, VerifiedCrl};
 use crate::tee::roots::{Origin, Roots, Vouches, common_name};
 use crate::tee::x509::{self, Algorithm};
@@ -112,6 +113,12 @@ impl ChainError {
             Self::Crl(_) => "snp-crl",
             Self::Revoked(_) => "snp-revoked",
         }
+    }
+
+    /// The finding on node `who`, whose host supplied the certificates. Lists are the Verifier's business: it fetches and renews them.
+    pub fn finding(&self, who: &str) -> Finding {
+        let who = if matches!(self, Self::Crl(_)) { "verifier" } else { who };
+        Finding::new(self.check(), who, self.to_string(), super::HOST)
     }
 }
 

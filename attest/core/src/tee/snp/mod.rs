@@ -35,7 +35,7 @@ pub(crate) fn verify(who: &str, report: &Report, vek: &VerifiedVek, now: u64) ->
     let checks = [
         chip_key_is_shown(who, report),
         key_is_of_the_signing_kind(who, report, vek),
-        key_counts_now(who, vek, now),
+        key_counts_now(vek, now),
         key_is_of_this_chip(who, report, vek),
         key_is_of_this_generation(who, report, vek),
         key_is_of_the_reported_tcb(who, report, vek),
@@ -67,10 +67,11 @@ fn key_is_of_the_signing_kind(who: &str, report: &Report, vek: &VerifiedVek) -> 
     )
 }
 
-fn key_counts_now(who: &str, vek: &VerifiedVek, now: u64) -> Option<Finding> {
+/// Renewal is the Verifier's business, so the node is not to blame.
+fn key_counts_now(vek: &VerifiedVek, now: u64) -> Option<Finding> {
     let what = "the endorsement of the chip's key was verified long ago, and its certificates or revocation list have lapsed since";
     let remedy = "let the Verifier reach the vendor's service, or bring a fresh revocation list to its endorsements";
-    (now > vek.valid_until).then(|| Finding::new("snp-endorsement-lapsed", who, what, remedy))
+    (now > vek.valid_until).then(|| Finding::new("snp-endorsement-lapsed", "verifier", what, remedy))
 }
 
 fn key_is_of_this_chip(who: &str, report: &Report, vek: &VerifiedVek) -> Option<Finding> {

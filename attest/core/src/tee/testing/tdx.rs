@@ -176,9 +176,18 @@ pub struct Platform {
 impl Platform {
     /// One that Intel has endorsed.
     pub fn new(pki: Arc<Pki>) -> Self {
+        Self::certified(pki, vec![sgx_extension()])
+    }
+
+    /// One of which Intel does not say which platform it is.
+    pub fn nameless(pki: Arc<Pki>) -> Self {
+        Self::certified(pki, vec![])
+    }
+
+    fn certified(pki: Arc<Pki>, extensions: Vec<Vec<u8>>) -> Self {
         let pck_key = Key::generate();
         let subject = ("Intel SGX PCK Certificate", &pck_key);
-        let pck = certificate(PCK_SERIAL, (CA, &pki.ca_key), subject, vec![sgx_extension()]);
+        let pck = certificate(PCK_SERIAL, (CA, &pki.ca_key), subject, extensions);
         Self {
             attestation_key: Key::generate(),
             pck_key,
@@ -253,8 +262,14 @@ pub fn policy() -> Policy {
     }
 }
 
+const ARC: &str = "1.2.840.113741.1.13.1";
+
 fn sgx_extension() -> Vec<u8> {
-    const ARC: &str = "1.2.840.113741.1.13.1";
+    der::extension(ARC, false, &platform_names())
+}
+
+/// The value of a platform's SGX extension: FMSPC, PCE and the SVNs that its PCK was derived from.
+pub fn platform_names() -> Vec<u8> {
     let pair = |arc: &str, value: Vec<u8>| der::sequence(&[der::oid(&format!("{ARC}.{arc}")), value]);
     let mut tcb: Vec<_> = (1..=16).map(|n| pair(&format!("2.{n}"), der::integer(7))).collect();
     tcb.push(pair("2.17", der::integer(11)));
@@ -266,7 +281,7 @@ fn sgx_extension() -> Vec<u8> {
         pair("4", der::octets(&[0x50, 0x80, 0x6f, 0, 0, 0])),
         pair("5", der::element(0x0a, &[0])),
     ];
-    der::extension(ARC, false, &der::sequence(&fields))
+    der::sequence(&fields)
 }
 
 /// A quote before it is signed.

@@ -158,6 +158,31 @@ async fn a_node_that_invents_chips_does_not_spend_what_others_need() {
     assert!(matches!(other.snp, Vek::Verified(_)), "another node has not");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_speaks_of_anothers_chip_spoils_nothing_for_it() {
+    // Nobody but the chip's own host has its certificates: no service, and an empty store.
+    let (dir, chip) = (dir(), Chip::new(Generation::Milan));
+    let endorser = endorser(dir.path(), None, chip.pki());
+    let strange = Chip::endorsed(Arc::new(Pki::stranger(Generation::Milan)), |_| {});
+    let forged = evidence(&chip, strange.table());
+    for round in 0..3 {
+        let (liar, owner) = (endorser.clone(), evidence(&chip, chip.table()));
+        let (refused, endorsed) = tokio::join!(
+            liar.gather("liar", &forged, NOW + round),
+            endorser.gather("owner", &owner, NOW + round)
+        );
+        // Once the owner's search has brought the key it is everybody's, for it is authentic; before, the liar is refused.
+        assert!(!matches!(refused.snp, Vek::None));
+        assert!(matches!(endorsed.snp, Vek::Verified(_)), "{:?}", endorsed.snp);
+    }
+    // What one was told for its own host's table is told to nobody else.
+    let fresh = self::endorser(&dir.path().join("fresh"), None, chip.pki());
+    let refused = fresh.gather("liar", &forged, NOW).await;
+    assert!(matches!(refused.snp, Vek::Refused(_)));
+    let owner = fresh.gather("owner", &evidence(&chip, chip.table()), NOW).await;
+    assert!(matches!(owner.snp, Vek::Verified(_)));
+}
+
 #[tokio::test]
 async fn a_broken_table_is_refused_by_name() {
     let (dir, chip) = (dir(), Chip::new(Generation::Milan));

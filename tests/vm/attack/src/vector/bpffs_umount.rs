@@ -1,6 +1,6 @@
 //! umount2(2) of the bpffs with the pins.
 
-use super::{Scope, Vector};
+use super::{Scope, Vector, place};
 use crate::{
     attempt::{Attempt, Step},
     sys,
@@ -19,8 +19,12 @@ pub(super) const VECTOR: Vector = Vector {
     attempt,
 };
 
-fn attempt(_target: &Target) -> Attempt {
-    let place = c"/sys/fs/bpf".as_ptr() as u64;
-    sys::call(libc::SYS_umount2, [place, libc::MNT_DETACH as u64, 0, 0, 0, 0]).step("umount")?;
+fn attempt(target: &Target) -> Attempt {
+    let place = place::file_system(target)?;
+    sys::call(
+        libc::SYS_umount2,
+        [place.as_ptr() as u64, libc::MNT_DETACH as u64, 0, 0, 0, 0],
+    )
+    .step("umount")?;
     Ok("unmounted".into())
 }

@@ -3,20 +3,14 @@
 
 use super::{Scope, Vector};
 use crate::{
-    attempt::{Attempt, Failure, Step},
+    attempt::{Attempt, Step},
     target::Target,
 };
 use std::{
     fs::File,
     io::Read,
     os::unix::fs::FileExt,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
 };
-
-/// Longest wait for protection.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) const VECTOR: Vector = Vector {
     name: "EARLY_FD",
@@ -34,16 +28,7 @@ fn attempt(target: &Target) -> Attempt {
     let addr = target.address().step("find an address")?;
     let mem = File::open(format!("/proc/{}/mem", target.pid)).step("open mem early")?;
     let mut environ = File::open(format!("/proc/{}/environ", target.pid)).step("open environ early")?;
-    eprintln!("ready");
-    let start = Instant::now();
-    while let Some(file) = &target.after
-        && !Path::new(file).exists()
-    {
-        if start.elapsed() > PATIENCE {
-            return Err(Failure::other("was never told to go on"));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+    target.wait()?;
     let mut bytes = [0u8; 16];
     let of_environ = environ.read(&mut bytes);
     let of_mem = mem.read_at(&mut bytes, addr);

@@ -53,8 +53,14 @@ pub(crate) struct Vector {
     pub(crate) attempt: fn(&Target) -> Attempt,
 }
 
+/// What the cgroup vectors do the same way.
+mod cgroup;
 /// What several vectors do the same way.
 mod common;
+/// What the mount vectors do the same way.
+mod place;
+/// What the tracing vectors do the same way.
+mod tracing;
 
 macro_rules! registry {
     ($($file:ident),* $(,)?) => {
@@ -71,16 +77,24 @@ registry! {
     // procfs
     procmem_read, procmem_task, procmem_mount, procmem_write, environ_read, maps_read, smaps_read,
     pagemap_read, auxv_read, numa_maps_read, syscall_read, stack_read, wchan_read, io_read, fdinfo_read,
-    coredump_filter, oom_adj, prlimit, early_fd,
+    coredump_filter, oom_adj, prlimit, early_fd, ptrace_traceme,
     // Signals
-    agent_kill, pidfd_signal, tgkill, cgroup_freeze,
+    agent_kill, pidfd_signal, tgkill,
+    // The share of the machine
+    affinity, sched, nice, io_prio,
+    // Cgroups
+    cgroup_kill, cgroup_freeze, cgroup_above, cgroup_limit, cgroup_move_out, cgroup_move_in, cgroup_threads,
+    cgroup_clone, cgroup_handle, cgroup_early,
     // The machine
     bpf_load, bpf_obj_pin, module_load, init_module, kcore, kallsyms, dev_mem, kpage, core_pattern, kexec, perf,
+    cgroup_v1, sysrq, modprobe_path, kpagecount, kcore_early, kprobe, uprobe, trace_read, debugfs, port, iopl,
+    pci_config, packet_capture,
     // The guard's own
-    bpf_map, bpf_prog, unpin, pin_rename, bpffs_umount,
+    bpf_map, bpf_prog, pin_get, link_pin_get, link_detach, unpin, pin_rename, bpffs_umount, umount_ns,
+    mount_over, mount_bind, mount_move, move_mount, fsmount, open_tree, mount_ns, pivot_root,
 }
 
-/// Prints the registry: `NAME SCOPE RECORDED-AS` a line (`-` for no record), or JSON with all columns.
+/// Prints the registry: `NAME SCOPE RECORDED-AS VERDICT` a line (`-` for no record), or JSON with all columns.
 pub(crate) fn list(as_json: bool) -> Result<ExitCode, String> {
     if as_json {
         let rows: Vec<_> = ALL
@@ -99,7 +113,8 @@ pub(crate) fn list(as_json: bool) -> Result<ExitCode, String> {
         } else {
             vector.recorded_as
         };
-        println!("{} {} {record}", vector.name, vector.scope.name());
+        let verdict = if vector.stopped { "denied" } else { "not-stopped" };
+        println!("{} {} {record} {verdict}", vector.name, vector.scope.name());
     }
     Ok(ExitCode::SUCCESS)
 }

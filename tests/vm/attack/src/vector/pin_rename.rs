@@ -19,6 +19,8 @@ pub(super) const VECTOR: Vector = Vector {
 };
 
 fn attempt(target: &Target) -> Attempt {
-    std::fs::rename(&target.pins, format!("{}-away", target.pins)).step("rename the pins' folder")?;
-    Ok("moved away".into())
+    let away = format!("{}-away", target.pins);
+    std::fs::rename(&target.pins, &away).step("rename the pins' folder")?;
+    std::fs::rename(&away, &target.pins).step("rename it back")?;
+    Ok("moved away and back".into())
 }
