@@ -36,7 +36,7 @@ mod tpm;
 rempart_secretmem::whole_process!();
 
 /// For each thread, bytes. All of it counts against RLIMIT_MEMLOCK, and the agent fits into the 8 MiB that any process has.
-const STACK: usize = 1 << 20;
+const STACK: usize = 768 << 10;
 
 fn main() -> std::process::ExitCode {
     rempart_secretmem::on_secret_stack(STACK, start)

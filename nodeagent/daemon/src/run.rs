@@ -58,7 +58,7 @@ pub fn run(setup: Setup) -> ExitCode {
         .worker_threads(2)
         .thread_stack_size(STACK)
         // They look up names, and stand in for a thread that waits for the TPM.
-        .max_blocking_threads(4)
+        .max_blocking_threads(3)
         .enable_all()
         .build()
         .context("no run time")

@@ -10,7 +10,7 @@ use std::{
         unix::{net::UnixListener, process::CommandExt},
     },
     path::Path,
-    process::Command,
+    process::{Child, Command},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -55,7 +55,7 @@ fn trace(request: libc::c_uint, pid: Pid, data: libc::c_long) -> std::io::Result
 }
 
 /// The wrapper, traced from its first instruction, with `folder` in the place of the agent's.
-fn start(folder: &Path) -> Pid {
+fn start(folder: &Path) -> Child {
     let place = Path::new(AGENT_SOCKET).parent().expect("a folder");
     std::fs::create_dir_all(place).expect("root");
     let mut command = Command::new(env!("CARGO_BIN_EXE_rempart-wrap"));
@@ -69,8 +69,7 @@ fn start(folder: &Path) -> Pid {
         trace(libc::PTRACE_TRACEME, Pid::from_raw(0), 0)
     };
     // SAFETY: between fork and exec only system calls are made, on strings and paths made before.
-    let child = unsafe { command.pre_exec(own) }.spawn().expect("starts");
-    Pid::from_raw(i32::try_from(child.id()).expect("a pid"))
+    unsafe { command.pre_exec(own) }.spawn().expect("starts")
 }
 
 #[test]
@@ -85,8 +84,9 @@ fn at_no_system_call_of_the_wrapper_is_the_secret_in_memory_that_root_can_read()
         released.store(true, Ordering::SeqCst);
     });
     let needles = [Needle::new("value", VALUE), Needle::new("control", CONTROL.as_bytes())];
-    let pid = start(folder.path());
-    let number = u32::try_from(pid.as_raw()).expect("positive");
+    let mut child = start(folder.path());
+    let number = child.id();
+    let pid = Pid::from_raw(i32::try_from(number).expect("a pid"));
     assert!(
         matches!(waitpid(pid, None).expect("a child"), WaitStatus::Stopped(..)),
         "at exec"
@@ -124,5 +124,6 @@ fn at_no_system_call_of_the_wrapper_is_the_secret_in_memory_that_root_can_read()
         "the service's own plain variable: {:?}",
         seen.found
     );
-    trace(libc::PTRACE_KILL, pid, 0).expect("ends");
+    child.kill().expect("ours");
+    child.wait().expect("ended");
 }
