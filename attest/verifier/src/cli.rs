@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Degraded;
+
 /// Verifies and appraises nodes, and keeps policies, nodes and secrets on the owner's side.
 #[derive(Parser)]
 #[command(name = "rempart-verifier", version, about)]
@@ -75,6 +77,9 @@ pub struct Init {
     /// Who may sign policies (see ALLOWED SIGNERS in ssh-keygen(1)).
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: PathBuf,
+    /// Whether to go on in ordinary memory where the kernel has no secret memory.
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub memory_degraded: Degraded,
 }
 
 /// Reference values.

@@ -77,6 +77,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The Verifier's own memory is not secret.
+    #[error("{0}; or set memory.degraded = \"allow\" to run in ordinary memory")]
+    Memory(#[from] rempart_secretmem::Refusal),
     /// The run time cannot be started.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -94,6 +97,7 @@ impl Error {
             Self::Read { .. } => 66,
             Self::Listen { .. } => 69,
             Self::Crypto(_) | Self::Runtime(_) => 70,
+            Self::Memory(_) => 71,
             Self::Write { .. } | Self::Exists(_) => 73,
             Self::Registry(_) => 74,
             Self::Config { .. } | Self::Key { .. } | Self::Certificate { .. } | Self::Tls(_) => 78,

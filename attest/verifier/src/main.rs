@@ -21,7 +21,18 @@ mod store;
 
 use std::process::ExitCode;
 
+// All it knows is in secret memory. Not in unit tests: they run in any environment, and know nothing.
+#[cfg(not(test))]
+rempart_secretmem::whole_process!();
+
+/// For the main thread's work, bytes. What serves runs on threads of 2 MiB.
+const STACK: usize = 2 << 20;
+
 fn main() -> ExitCode {
+    rempart_secretmem::on_secret_stack(STACK, start)
+}
+
+fn start() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)

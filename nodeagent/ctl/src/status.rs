@@ -19,10 +19,20 @@ struct Status {
     roles: Vec<String>,
     degraded: String,
     guard: guard::Status,
+    /// Absent: an agent of an older release.
+    memory: Option<Memory>,
     units: Vec<String>,
     audit_head: String,
     #[serde(default)]
     attestation: Attestation,
+}
+
+/// What the agent's own heap and stacks are.
+#[derive(Debug, Deserialize)]
+pub struct Memory {
+    pub secret: bool,
+    #[serde(default)]
+    pub why: String,
 }
 
 /// What the last attestation showed. Each part may be absent: the agent has not got that far, or is of another release.
@@ -69,6 +79,12 @@ pub struct Outcome {
 pub async fn attestation(agent: &AgentProxy<'_>) -> Result<Attestation, Failure> {
     let status: Status = serde_json::from_str(&agent.status().await?).map_err(Failure::AgentMalformed)?;
     Ok(status.attestation)
+}
+
+/// What the agent's memory is, when it says so.
+pub async fn memory(agent: &AgentProxy<'_>) -> Result<Option<Memory>, Failure> {
+    let status: Status = serde_json::from_str(&agent.status().await?).map_err(Failure::AgentMalformed)?;
+    Ok(status.memory)
 }
 
 /// `rempart status`.
@@ -119,6 +135,14 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
             "no secret is released"
         };
         println!("            guard.degraded = \"{}\": {meaning}", status.degraded);
+    }
+    match &status.memory {
+        Some(memory) if memory.secret => println!("memory      secret, heap and stacks of the agent"),
+        Some(memory) => println!(
+            "memory      ORDINARY (memory-ordinary): {}; memory.degraded = \"allow\"",
+            one_line(&memory.why)
+        ),
+        None => {}
     }
     println!("served      {}", listed(&status.units));
     println!("audit head  {}", status.audit_head);

@@ -15,6 +15,7 @@ use nix::{
 };
 use rempart_api::bus::PATH;
 use rempart_core::config::Degraded;
+use rempart_secretmem::Memory;
 use serde_json::json;
 use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
 
@@ -95,6 +96,10 @@ impl Agent {
             "roles": self.node.roles(),
             "degraded": match self.degraded { Degraded::Allow => "allow", Degraded::Refuse => "refuse" },
             "guard": self.guard.recent_status().await,
+            "memory": match rempart_secretmem::memory() {
+                Memory::Secret => json!({"secret": true}),
+                Memory::Ordinary(why) => json!({"secret": false, "why": why.to_string()}),
+            },
             "attestation": self.node.facts(),
             "units": self.units.served(),
             "audit_head": hex::encode(self.audit.head()),

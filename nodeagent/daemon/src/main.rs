@@ -31,7 +31,18 @@ mod systemd;
 /// The TPM, used by one thread.
 mod tpm;
 
+// All it knows is in secret memory. Not in unit tests: they run in any environment, and know nothing.
+#[cfg(not(test))]
+rempart_secretmem::whole_process!();
+
+/// For each thread, bytes. All of it counts against RLIMIT_MEMLOCK, and the agent fits into the 8 MiB that any process has.
+const STACK: usize = 768 << 10;
+
 fn main() -> std::process::ExitCode {
+    rempart_secretmem::on_secret_stack(STACK, start)
+}
+
+fn start() -> std::process::ExitCode {
     log::start();
     match setup::Setup::load() {
         Ok(setup::Start::Agent(setup)) => run::run(*setup),

@@ -19,6 +19,7 @@ use std::os::fd::AsFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    STACK,
     attest::Attestor,
     audit::Audit,
     bus::{self, Agent},
@@ -51,6 +52,9 @@ pub fn misconfigured(error: &SetupError) -> ExitCode {
 pub fn run(setup: Setup) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK)
+        // They look up names, and stand in for a thread that waits for the TPM.
+        .max_blocking_threads(3)
         .enable_all()
         .build()
         .context("no run time")

@@ -12,8 +12,9 @@ use rempart_backend::{
     BackendError,
     https::{HttpsError, Trust},
 };
-use rempart_core::config::{ConfigError, Fragment, Settings, Vault};
+use rempart_core::config::{ConfigError, Degraded, Fragment, Settings, Vault};
 use rempart_device::{OptionError, Tpm, TpmError, TpmOptions};
+use rempart_secretmem::{Ordinary, Refusal, settle};
 
 /// Why the agent cannot start as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum SetupError {
     /// The vault's settings are wrong.
     #[error(transparent)]
     Vault(#[from] BackendError),
+    /// The agent's own memory is not secret.
+    #[error("{0}; or set memory.degraded = \"allow\" to run in ordinary memory")]
+    Memory(#[from] Refusal),
 }
 
 /// The node agent of Rempart.
@@ -120,6 +124,11 @@ impl Setup {
     pub fn load() -> Result<Start, SetupError> {
         let arguments = Arguments::parse();
         let settings = Settings::judge(merged(&arguments.config)?)?;
+        // Before anything secret is read: what is in this process so far is its configuration.
+        settle(match settings.memory {
+            Degraded::Refuse => Ordinary::Refuse,
+            Degraded::Allow => Ordinary::Allow,
+        })?;
         let tpm = tpm(&settings)?;
         let verifier = trust(&settings.verifier_ca)?;
         let vault = match &settings.vault {

@@ -57,6 +57,7 @@ impl TpmLine {
         let slot = Slot { options, open: None };
         thread::Builder::new()
             .name("tpm".into())
+            .stack_size(crate::STACK)
             .spawn(move || slot.serve(&line))?;
         Ok(Self { jobs })
     }

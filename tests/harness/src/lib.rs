@@ -12,6 +12,8 @@ mod paths;
 mod pki;
 mod postgres;
 mod process;
+/// A process's memory as root reads it.
+pub mod scan;
 mod tpm;
 mod vm;
 

@@ -216,7 +216,7 @@ fn wipe(bytes: &mut [u8]) {
     compiler_fence(Ordering::SeqCst);
 }
 
-fn memfd_secret() -> Result<OwnedFd, Error> {
+pub(crate) fn memfd_secret() -> Result<OwnedFd, Error> {
     // SAFETY: memfd_secret takes one integer of flags and touches no memory of ours; libc has no wrapper for it.
     let raw = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     if raw < 0 {

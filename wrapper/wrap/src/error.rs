@@ -36,6 +36,9 @@ pub enum Error {
     /// Secret memory is not to be had.
     #[error("service not started: {0}")]
     SecretMemory(#[from] rempart_secretmem::Error),
+    /// The wrapper's own memory would not be secret.
+    #[error("service not started: {0}")]
+    OwnMemory(#[from] rempart_secretmem::Refusal),
     /// A call to the system failed.
     #[error("service not started: cannot {what}: {why}")]
     System {
@@ -95,7 +98,7 @@ impl Error {
             Self::RefusedByAgent(_) => exit::REFUSED,
             Self::AgentAway { .. } => exit::UNAVAILABLE,
             Self::AgentProtocol(_) => exit::PROTOCOL,
-            Self::SecretMemory(_) | Self::System { .. } => exit::OS,
+            Self::SecretMemory(_) | Self::OwnMemory(_) | Self::System { .. } => exit::OS,
             Self::Value { .. } => exit::DATA,
             Self::Exec { .. } => exit::NO_INPUT,
         }

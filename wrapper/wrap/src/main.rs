@@ -10,6 +10,10 @@
 #![cfg_attr(test, allow(dead_code))]
 #![deny(unsafe_code)]
 
+// All that it knows is in secret memory.
+#[cfg(not(test))]
+rempart_secretmem::whole_process!();
+
 /// The command line.
 mod args;
 /// Core dumps off, and the limits that go with it.

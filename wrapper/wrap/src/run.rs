@@ -5,6 +5,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use rempart_api::agent::Deliver;
+use rempart_secretmem::{Ordinary, restore_lock_limit, settle};
 
 use crate::args::{self, Command};
 use crate::error::Error;
@@ -15,6 +16,7 @@ use crate::{arm, ask, deliver, program};
 /// # Errors
 /// Whatever keeps the service from starting.
 pub fn run() -> Result<Infallible, Error> {
+    settle(Ordinary::Refuse)?;
     let mut command = args::parse(std::env::args_os().skip(1))?;
     let own: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     arm::arm()?;
@@ -41,6 +43,7 @@ fn become_service(command: Command, environment: Vec<(OsString, OsString)>) -> R
         c_string(name)
     };
     let environment = environment.into_iter().map(join).collect::<Result<Vec<_>, _>>()?;
+    restore_lock_limit();
     // Not std's exec: that one also resets SIGPIPE and the signal mask, which are the unit's to set.
     nix::unistd::execve(&path, &arguments, &environment).map_err(|why| Error::Exec {
         program: command.program,

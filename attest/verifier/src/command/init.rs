@@ -9,6 +9,7 @@ use crate::file;
 use crate::keys::Keys;
 
 pub fn run(how: &Init) -> Result<(), Error> {
+    how.memory_degraded.settle()?;
     config::judge_id(&how.id).map_err(|why| Error::Usage(why.into()))?;
     let path = how
         .configuration
@@ -61,6 +62,8 @@ fn configuration(how: &Init) -> Result<String, Error> {
         .into(),
     );
     set("allowed_signers", absolute(&how.allowed_signers)?.into());
+    let memory = toml::Table::from_iter([("degraded".into(), how.memory_degraded.word().into())]);
+    table.insert("memory".into(), memory.into());
     Ok(table.to_string())
 }
 

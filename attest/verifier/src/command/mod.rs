@@ -17,7 +17,11 @@ use crate::server;
 
 /// Runs a command line.
 pub fn run(cli: Cli) -> Result<(), Error> {
-    let load = || Config::load(&cli.config);
+    let load = || {
+        let config = Config::load(&cli.config)?;
+        config.memory.settle()?;
+        Ok::<_, Error>(config)
+    };
     match cli.command {
         Command::Init(how) => init::run(&how),
         Command::Serve => server::run(load()?),

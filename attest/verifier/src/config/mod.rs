@@ -1,6 +1,7 @@
 //! Configuration in TOML: read, judged and resolved before the port is taken. Unknown keys are errors.
 
 mod limits;
+mod memory;
 mod registry;
 mod vault;
 
@@ -13,6 +14,7 @@ use rempart_attest::policy::signature::AllowedSigners;
 use serde::Deserialize;
 
 pub use limits::Limits;
+pub use memory::{Degraded, Memory};
 pub use registry::RegistryKind;
 pub use vault::{Login, VaultSettings};
 
@@ -41,6 +43,8 @@ struct Fragment {
     registry: Option<registry::Fragment>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    memory: Memory,
     vault: Option<vault::Fragment>,
     #[serde(default)]
     policy: PolicyFragment,
@@ -98,6 +102,8 @@ pub struct Config {
     pub registry: RegistryKind,
     /// What may be asked for.
     pub limits: Limits,
+    /// What it means that this process's memory is not secret.
+    pub memory: Memory,
     /// Where logins of drifted nodes are stopped.
     pub vault: Option<VaultSettings>,
     /// How many different signers a policy needs.
@@ -141,6 +147,7 @@ impl Config {
             endorsements: fragment.endorsements.judge(base, &state_dir)?,
             registry,
             limits: fragment.limits,
+            memory: fragment.memory,
             vault,
             signatures_required,
             listen,

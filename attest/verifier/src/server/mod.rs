@@ -95,6 +95,9 @@ impl Verifier {
 pub fn run(config: Config) -> Result<(), Error> {
     let tls = connection::tls(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The registry's file is used by one at a time, and names are looked up by few. Each has a stack of 2 MiB, which counts
+        // against LimitMEMLOCK=.
+        .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;

@@ -23,6 +23,8 @@ pub struct Fragment {
     #[serde(default)]
     pub(super) guard: GuardFragment,
     #[serde(default)]
+    pub(super) memory: MemoryFragment,
+    #[serde(default)]
     pub(super) attest: AttestFragment,
 }
 
@@ -64,6 +66,7 @@ fragment!(VaultFragment {
     cert_mount: String
 });
 fragment!(GuardFragment { degraded: String });
+fragment!(MemoryFragment { degraded: String });
 fragment!(AttestFragment {
     interval: String,
     systemd_report: String
@@ -87,6 +90,7 @@ impl Fragment {
         self.tee.override_with(later.tee);
         self.vault.override_with(later.vault);
         self.guard.override_with(later.guard);
+        self.memory.override_with(later.memory);
         self.attest.override_with(later.attest);
         self
     }

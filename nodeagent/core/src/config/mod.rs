@@ -53,13 +53,13 @@ pub enum ConfigError {
     },
 }
 
-/// Are secrets released when the kernel does not enforce?
+/// Does the agent go on without a protection?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Degraded {
     /// No; the default.
     Refuse,
-    /// Yes, and status and Evidence say that nothing is enforced.
+    /// Yes, and status and Evidence say what is missing.
     Allow,
 }
 
@@ -104,6 +104,8 @@ pub struct Settings {
     pub vault: Vault,
     /// What a kernel that does not enforce means.
     pub degraded: Degraded,
+    /// What it means that the agent's own memory is not secret.
+    pub memory: Degraded,
     /// Time between two attestations.
     pub interval: Duration,
     /// systemd's own report.
@@ -140,11 +142,8 @@ impl Settings {
             },
             tee: tee::judge(merged.tee)?,
             vault: vault::judge(merged.vault)?,
-            degraded: match merged.guard.degraded.as_deref() {
-                None | Some("refuse") => Degraded::Refuse,
-                Some("allow") => Degraded::Allow,
-                Some(other) => return Err(value("guard.degraded", other, "must be \"refuse\" or \"allow\"")),
-            },
+            degraded: degraded("guard.degraded", merged.guard.degraded.as_deref())?,
+            memory: degraded("memory.degraded", merged.memory.degraded.as_deref())?,
             interval: interval(merged.attest.interval.as_deref().unwrap_or("10m"))?,
             systemd_report: match merged.attest.systemd_report.as_deref() {
                 None | Some("off") => SystemdReport::Off,
@@ -164,6 +163,14 @@ fn value(key: &'static str, value: &str, why: &'static str) -> ConfigError {
         key,
         value: value.to_owned(),
         why,
+    }
+}
+
+fn degraded(key: &'static str, word: Option<&str>) -> Result<Degraded, ConfigError> {
+    match word {
+        None | Some("refuse") => Ok(Degraded::Refuse),
+        Some("allow") => Ok(Degraded::Allow),
+        Some(other) => Err(value(key, other, "must be \"refuse\" or \"allow\"")),
     }
 }
 
@@ -299,6 +306,7 @@ mod tests {
             ("\"/etc/rempart/ca.pem\"", "\"ca.pem\"", "verifier.ca"),
             ("openbao", "etcd", "vault.kind"),
             ("[node]", "[guard]\ndegraded = \"yes\"\n[node]", "guard.degraded"),
+            ("[node]", "[memory]\ndegraded = \"yes\"\n[node]", "memory.degraded"),
             ("[node]", "[attest]\ninterval = \"1s\"\n[node]", "attest.interval"),
             ("[node]", "[attest]\ninterval = \"\"\n[node]", "attest.interval"),
             (

@@ -8,7 +8,7 @@ use rempart_api::{bus::State, exit};
 use rempart_attest::policy::predict::risks;
 use serde::Serialize;
 
-use crate::{agent, failure::Failure, status};
+use crate::{agent, failure::Failure, status, talk::one_line};
 
 /// What attestation needs.
 mod attestation;
@@ -41,6 +41,7 @@ pub async fn run(bus: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
     let told = told(bus).await;
     checks.extend(attestation::checks(told.as_ref()));
     checks.push(agent_state(bus).await);
+    checks.extend(agent_memory(bus).await);
     if json {
         println!("{}", serde_json::to_string(&checks).map_err(Failure::AgentMalformed)?);
     } else {
@@ -133,6 +134,19 @@ fn host_configuration(cmdline: &str) -> Vec<Check> {
         )
     };
     risks::RISKS.iter().map(check).collect()
+}
+
+/// Whether the agent itself is in secret memory; nothing when it is not there, which another line says.
+async fn agent_memory(bus: Option<&str>) -> Option<Check> {
+    let agent = agent::connect(bus).await.ok()?;
+    let memory = status::memory(&agent).await.ok()??;
+    let found = if memory.secret {
+        "secret: heap and stacks".to_owned()
+    } else {
+        format!("memory-ordinary: {}", one_line(&memory.why))
+    };
+    let remedy = "raise LimitMEMLOCK= of rempartd.service; then set memory.degraded = \"refuse\"";
+    Some(Check::new("agent's memory", memory.secret, found, remedy))
 }
 
 /// What the agent has learnt of this machine, when it is there.

@@ -35,6 +35,8 @@ use facts::TpmFacts;
 use gather::Measured;
 use refusal::{Attempt, failed};
 
+/// What it says of its own protection.
+mod claim;
 /// Credential activation, and the certificate it gives.
 mod enrol;
 /// What it showed, for status.
@@ -245,17 +247,7 @@ impl Attestor {
     }
 
     async fn guard_claim(&self) -> GuardClaim {
-        let status = self.guard.status_or_nothing().await;
-        let why = status.why.map(|why| {
-            let end = (0..=why.len().min(limits::GUARD_WHY))
-                .rev()
-                .find(|at| why.is_char_boundary(*at));
-            why[..end.unwrap_or(0)].to_owned()
-        });
-        GuardClaim {
-            enforcing: status.enforcing,
-            why,
-        }
+        claim::claim(self.guard.status_or_nothing().await, rempart_secretmem::memory())
     }
 
     fn facts_mut(&self) -> MutexGuard<'_, Facts> {

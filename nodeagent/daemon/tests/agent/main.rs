@@ -4,7 +4,9 @@
 mod again;
 mod certificate;
 mod evidence;
+mod front;
 mod links;
+mod memory;
 #[path = "../../../../attest/device/tests/common/mod.rs"]
 mod swtpm;
 mod systemd;

@@ -74,7 +74,8 @@ impl Systemd {
 
     /// The next start of the service.
     pub fn start_again(&self) {
-        self.service.lock().expect("no panic").invocation[0] += 1;
+        let mut service = self.service.lock().expect("no panic");
+        service.invocation = u128::from_be_bytes(service.invocation).wrapping_add(1).to_be_bytes();
     }
 }
 

@@ -7,11 +7,15 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, Once},
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rempart_api::{agent, line};
 use rempart_device::{
     logs::Logs,
@@ -30,6 +34,9 @@ const ZERO: &str = "000000000000000000000000000000000000000000000000000000000000
 /// The value that must appear nowhere but in the area.
 pub const VALUE: &str = "correct horse battery staple";
 
+/// Planted in the environment of agent and Verifier: ordinary memory of theirs.
+pub const CONTROL: &str = "a control that every scan must find";
+
 pub struct World {
     folder: tempfile::TempDir,
     _bus: Running,
@@ -45,6 +52,8 @@ pub struct World {
     pub tpm_words: String,
     /// What the agent asked in the place of rempart-evidence.
     pub asked: Asked,
+    /// Locked memory that agent and Verifier may have, bytes; `None` is what this test may have.
+    pub locked: Option<u32>,
 }
 
 /// Questions with a report in them, in order.
@@ -96,6 +105,7 @@ impl World {
             guard: None,
             tpm_words: String::new(),
             asked,
+            locked: None,
         };
         world.make_verifier();
         world.start_verifier();
@@ -116,6 +126,40 @@ impl World {
         self.start_agent_with("[vault]\nkind = \"verifier\"\n", extra);
     }
 
+    /// Starts the agent and waits until it serves.
+    pub fn start_agent_with(&mut self, vault: &str, extra: &str) {
+        let _ = fs::remove_file(self.at("agent.sock"));
+        let mut command = self.agent_command(vault, extra);
+        self.agent = Some(start(&mut command));
+        let socket = self.at("agent.sock");
+        wait("the agent", || socket.exists());
+    }
+
+    /// Starts an agent that does not come to serve: how it ended and what it said.
+    pub fn agent_that_ends(&mut self, extra: &str) -> (ExitStatus, String) {
+        let mut command = self.agent_command("[vault]\nkind = \"verifier\"\n", extra);
+        ended(&mut command)
+    }
+
+    /// The same for a Verifier.
+    pub fn verifier_that_ends(&self) -> (ExitStatus, String) {
+        let mut command = self.limited(&program("rempart-verifier"));
+        ended(
+            command
+                .arg("--config")
+                .arg(self.at("verifier/verifier.toml"))
+                .arg("serve"),
+        )
+    }
+
+    /// Ends the agent with SIGABRT.
+    pub fn abort_agent(&mut self) -> ExitStatus {
+        let mut agent = self.agent.take().expect("started");
+        let pid = Pid::from_raw(i32::try_from(agent.0.id()).expect("a pid"));
+        kill(pid, Signal::SIGABRT).expect("ours");
+        agent.0.wait().expect("ended")
+    }
+
     fn configure(&self, more: &str) {
         let config = format!(
             "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{}{more}",
@@ -130,20 +174,19 @@ impl World {
     /// `rempartd ARGUMENTS` by the test's configuration, for what it does and ends.
     pub fn rempartd(&self, arguments: &[&str]) -> Output {
         self.configure("[vault]\nkind = \"verifier\"\n");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rempartd"));
+        let mut command = self.limited(Path::new(env!("CARGO_BIN_EXE_rempartd")));
         command.arg("--config").arg(self.at("rempart.toml")).args(arguments);
         command.output().expect("rempartd runs")
     }
 
-    /// Starts the agent and waits until it serves.
-    pub fn start_agent_with(&mut self, vault: &str, extra: &str) {
+    fn agent_command(&self, vault: &str, extra: &str) -> Command {
         self.configure(&format!("{vault}{extra}"));
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.at("agent.log"))
             .expect("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rempartd"));
+        let mut command = self.limited(Path::new(env!("CARGO_BIN_EXE_rempartd")));
         command
             .args(["--bus", &self.address])
             .stderr(log)
@@ -172,10 +215,7 @@ impl World {
             command.arg(option).arg(self.at(name));
         }
         command.arg("--wrap").arg(std::env::current_exe().expect("own path"));
-        let _ = fs::remove_file(self.at("agent.sock"));
-        self.agent = Some(start(&mut command));
-        let socket = self.at("agent.sock");
-        wait("the agent", || socket.exists());
+        command
     }
 
     /// How to reach the software TPM. The agent leaves it after a second without work.
@@ -266,7 +306,7 @@ impl World {
             .open(self.at("verifier.log"))
             .expect("log");
         self.verifier = Some(start(
-            Command::new(program("rempart-verifier"))
+            self.limited(&program("rempart-verifier"))
                 .arg("--config")
                 .arg(config)
                 .arg("serve")
@@ -274,6 +314,37 @@ impl World {
         ));
         let port = self.port;
         wait("the Verifier", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    }
+
+    /// A command for `program` that has [`World::locked`] bytes of locked memory, and in its environment what a scan must find.
+    fn limited(&self, program: &Path) -> Command {
+        let mut command = match self.locked {
+            None => Command::new(program),
+            Some(bytes) => {
+                let mut command = Command::new("prlimit");
+                if nix::unistd::geteuid().is_root() {
+                    // Root may lock more than its limit.
+                    command = Command::new("setpriv");
+                    command.args(["--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock", "prlimit"]);
+                }
+                command.arg(format!("--memlock={bytes}:{bytes}")).arg(program);
+                command
+            }
+        };
+        command
+            .env("REMPART_TEST_CONTROL", CONTROL)
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// The agent's process.
+    pub fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().expect("started").0.id()
+    }
+
+    /// The Verifier's process.
+    pub fn verifier_pid(&self) -> u32 {
+        self.verifier.as_ref().expect("started").0.id()
     }
 
     /// `rempart ARGUMENTS` on the test's bus.
@@ -368,6 +439,16 @@ impl World {
         self.verifier_command(&["node", "clear", "demo-1"], "");
         // The running Verifier looks ten times a second.
         std::thread::sleep(Duration::from_secs(1));
+    }
+
+    /// `rempart-verifier ARGUMENTS` that waits for its input.
+    pub fn verifier_command_with_input(&self, arguments: &[&str]) -> Child {
+        let mut command = self.limited(&program("rempart-verifier"));
+        command
+            .arg("--config")
+            .arg(self.at("verifier/verifier.toml"))
+            .args(arguments);
+        command.stdin(Stdio::piped()).spawn().expect("starts")
     }
 
     /// `rempart-verifier ARGUMENTS` with `input`.
@@ -511,6 +592,16 @@ fn done(command: &mut Command) {
 
 fn start(command: &mut Command) -> Running {
     Running(command.stdin(Stdio::null()).spawn().expect("starts"))
+}
+
+/// Runs a command that is to end by itself.
+fn ended(command: &mut Command) -> (ExitStatus, String) {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("starts");
+    (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn wait(what: &str, ready: impl Fn() -> bool) {

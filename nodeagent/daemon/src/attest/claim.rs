@@ -1,0 +1,47 @@
+//! What the node says of its own protection: the guard's word, and the agent's of its memory.
+//!
+//! Must never say "enforcing" while the agent's secrets are where the kernel reads them for others.
+
+use rempart_api::guard::Status;
+use rempart_attest::{GuardClaim, limits};
+use rempart_secretmem::Memory;
+
+/// One claim of both. Ordinary memory comes first in `why`: it is the operator's choice, and the rarer one.
+pub(super) fn claim(guard: Status, memory: Memory) -> GuardClaim {
+    let (enforcing, why) = match memory {
+        Memory::Secret => (guard.enforcing, guard.why),
+        Memory::Ordinary(refusal) => {
+            let guard = guard.why.map(|why| format!("; {why}")).unwrap_or_default();
+            let why = format!("memory-ordinary: the agent runs in ordinary memory: {refusal}{guard}");
+            (false, Some(why))
+        }
+    };
+    GuardClaim {
+        enforcing,
+        why: why.map(|why| shortened(&why)),
+    }
+}
+
+fn shortened(why: &str) -> String {
+    let end = (0..=why.len().min(limits::GUARD_WHY))
+        .rev()
+        .find(|at| why.is_char_boundary(*at));
+    why[..end.unwrap_or(0)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guards_word_is_passed_on_and_cut_to_what_evidence_may_hold() {
+        let status = Status {
+            enforcing: true,
+            why: Some("ü".repeat(limits::GUARD_WHY)),
+            ..Status::default()
+        };
+        let claim = claim(status, Memory::Secret);
+        assert!(claim.enforcing);
+        assert_eq!(claim.why.map(|why| why.len()), Some(limits::GUARD_WHY));
+    }
+}
