@@ -1,10 +1,15 @@
 //! What the agent reads on the node: unit files, its sockets, its configuration and its own audit log after a crash.
 
+use std::io::Read;
+
 use rempart_api::{agent, guard, line};
+use rempart_attest::{Blob, Fixed, TeeEvidence, TeeKind, TeeProvider, limits};
 use rempart_core::audit::{Chain, What};
 use rempart_core::config::{Fragment, Settings};
 use rempart_core::reference::Reference;
 use rempart_core::unitfile::{MAX_SECRETS, Source, read_opt_in};
+use rempart_device::logs::Logs;
+use rempart_device::service::{Answer, MAX_REQUEST, Request, TeeAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +42,24 @@ pub(super) const TARGETS: &[Target] = &[
         runs: 20_000,
         run: socket,
         seeds: lines,
+    },
+    Target {
+        name: "evidence-question",
+        from: "what rempart-evidence is asked on its socket, by the agent's user",
+        max_len: 400,
+        memory: Memory::SERDE,
+        runs: 20_000,
+        run: evidence_question,
+        seeds: questions,
+    },
+    Target {
+        name: "evidence-answer",
+        from: "what rempart-evidence answers",
+        max_len: 4096,
+        memory: Memory::SERDE,
+        runs: 10_000,
+        run: evidence_answer,
+        seeds: answers,
     },
     Target {
         name: "agent-config",
@@ -78,6 +101,96 @@ fn unit_file(data: &[u8]) {
             "secrets without a role: {opt_in:?}"
         );
     }
+}
+
+/// However the bytes are cut on their way, the question is the same, and it is sent so that it is read as the same.
+fn evidence_question(data: &[u8]) {
+    let read = Request::read(data);
+    let (head, tail) = data.split_at(data.len() / 2);
+    let in_two = Request::read(head.chain(tail));
+    match read {
+        Ok(question) => {
+            assert_eq!(in_two.ok(), Some(question), "cut in two it is another question");
+            assert_eq!(
+                question.is_none(),
+                data.is_empty(),
+                "the logs alone are asked for by silence alone"
+            );
+            if let Some(question) = question {
+                assert!(data.len() <= MAX_REQUEST);
+                assert_eq!(Request::read(&question.to_bytes()[..]).ok(), Some(Some(question)));
+            }
+        }
+        // A question that was whole in its first half is answered by that.
+        Err(_) => assert!(in_two.is_err() || Request::read(head).is_ok()),
+    }
+}
+
+/// What is taken is within the maxima of Evidence, and is sent so that it is read as the same.
+fn evidence_answer(data: &[u8]) {
+    if let Ok(answer) = Answer::parse(data) {
+        assert!(within(&answer.logs), "a log over its maximum");
+        if let TeeAnswer::Report(report) = &answer.tee {
+            assert!(
+                report.report.0.len() <= limits::TEE_REPORT && report.certificates.0.len() <= limits::TEE_CERTIFICATES
+            );
+        }
+        let mut sent = Vec::new();
+        answer.write(&mut sent).expect("to memory");
+        assert_eq!(Answer::parse(&sent).ok(), Some(answer));
+    }
+    if let Ok(logs) = Logs::parse(data) {
+        assert!(within(&logs), "a log over its maximum");
+        let mut sent = Vec::new();
+        logs.write(&mut sent).expect("to memory");
+        assert_eq!(Logs::parse(&sent).ok(), Some(logs));
+    }
+}
+
+fn within(logs: &Logs) -> bool {
+    logs.uefi_log.len() <= limits::UEFI_LOG && logs.userspace_log.len() <= limits::USERSPACE_LOG
+}
+
+fn questions() -> Vec<Vec<u8>> {
+    let question = |vmpl, provider| Request {
+        report_data: Fixed([9; 64]),
+        vmpl,
+        provider,
+    };
+    let all = [question(None, None), question(Some(3), Some(TeeProvider::ConfigfsTsm))];
+    all.map(|question| question.to_bytes()).to_vec()
+}
+
+fn answers() -> Vec<Vec<u8>> {
+    let logs = Logs {
+        uefi_log: vec![1, 2, 3],
+        userspace_log: b"log".to_vec(),
+        ..Logs::default()
+    };
+    let report = TeeEvidence {
+        kind: TeeKind::SevSnp,
+        provider: TeeProvider::ConfigfsTsm,
+        report: Blob(vec![4; 64]),
+        certificates: Blob(vec![5]),
+        runtime_data: Blob::default(),
+    };
+    let answer = |tee| Answer {
+        logs: logs.clone(),
+        tee,
+    };
+    let mut out = vec![vec![]];
+    let all = [
+        TeeAnswer::Report(report),
+        TeeAnswer::Absent("none".into()),
+        TeeAnswer::Failed("late".into()),
+    ];
+    out.extend(all.map(|tee| {
+        let mut sent = Vec::new();
+        answer(tee).write(&mut sent).expect("to memory");
+        sent
+    }));
+    logs.write(&mut out[0]).expect("to memory");
+    out
 }
 
 fn reference(data: &[u8]) {

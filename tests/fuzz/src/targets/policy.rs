@@ -2,6 +2,13 @@
 
 use std::sync::OnceLock;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ciborium::Value;
+use coset::iana::Algorithm;
+use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable};
 use rempart_attest::Digest;
 use rempart_attest::policy::instant::Instant;
 use rempart_attest::policy::predict::{Options, predict};
@@ -52,6 +59,15 @@ pub(super) const TARGETS: &[Target] = &[
         runs: 10_000,
         run: corim,
         seeds: corims,
+    },
+    Target {
+        name: "corim-signed",
+        from: "a signed CoRIM (COSE_Sign1), by whoever delivers it",
+        max_len: 4096,
+        memory: Memory::SERDE,
+        runs: 4_000,
+        run: signed_corim,
+        seeds: signed_corims,
     },
     Target {
         name: "instant",
@@ -161,23 +177,123 @@ fn pcr_signatures(data: &[u8]) {
     }
 }
 
-/// What is imported is a policy that is accepted, and is exported so that it is imported as the same reference values.
+/// What is imported is a policy that is accepted, and is exported so that the whole of it is imported again.
 fn corim(data: &[u8]) {
-    let Ok(policy) = corim::import(data, None, Instant(NOW)) else {
-        return;
-    };
-    assert_eq!(Policy::parse(policy.to_toml().as_bytes()).as_ref(), Ok(&policy));
-    let Ok(exported) = corim::export(&policy) else { return };
-    let again = corim::import(&exported, None, Instant(NOW));
-    assert_eq!(again.map(|again| again.images.len()), Ok(policy.images.len()));
+    if let Ok(policy) = corim::import(data, None, Instant(NOW)) {
+        is_the_same_again(&policy);
+    }
+}
+
+fn is_the_same_again(policy: &Policy) {
+    assert_eq!(Policy::parse(policy.to_toml().as_bytes()).as_ref(), Ok(policy));
+    let unsaid = corim::unsaid(policy);
+    assert!(unsaid.is_empty(), "a CoRIM said what none can say: {unsaid:?}");
+    let exported = corim::export(policy).expect("what a CoRIM said can be said");
+    let mut again = corim::import(&exported, None, Instant(NOW)).expect("our own CoRIM");
+    let mut first = policy.clone();
+    // Alternatives have no order.
+    for image in first.images.iter_mut().chain(&mut again.images) {
+        (0..24)
+            .filter_map(|pcr| image.accepted_mut(pcr).map(|values| values.sort_unstable()))
+            .for_each(drop);
+    }
+    assert_eq!(again, first);
 }
 
 fn corims() -> Vec<Vec<u8>> {
-    let predicted = predict(&uki::whole(), &Options::default()).ok();
-    predicted
-        .and_then(|policy| corim::export(&policy).ok())
-        .into_iter()
-        .collect()
+    let export = |policy: &Policy| corim::export(policy).ok();
+    let Ok(predicted) = predict(&uki::whole(), &Options::default()) else {
+        return vec![];
+    };
+    let mut two = predicted.clone();
+    two.name = "two images, two values, one window".into();
+    let mut second = two.images[0].clone();
+    second.name = "second".into();
+    two.images.push(second);
+    for image in &mut two.images {
+        image
+            .accepted_mut(11)
+            .into_iter()
+            .for_each(|values| values.push(Digest::from_bytes(&[7; 32]).expect("SHA-256")));
+        (image.not_before, image.not_after) = (Some(Instant(NOW - 1000)), Some(Instant(NOW + 1000)));
+    }
+    [predicted, two].iter().filter_map(export).collect()
+}
+
+/// Whatever stands in the headers and the content, signed by the named key: what lies behind the signature is reached, and without that
+/// signature nothing counts.
+fn signed_corim(data: &[u8]) {
+    let key = &signer().1;
+    let foreign = corim::import(data, Some(key), Instant(NOW));
+    let Ok(message) = CoseSign1::from_tagged_slice(data) else {
+        assert!(foreign.is_err(), "what is no COSE_Sign1 counts as signed");
+        return;
+    };
+    assert!(
+        corim::import(data, None, Instant(NOW)).is_err(),
+        "a signature that nobody verified"
+    );
+    let (protected, payload) = (message.protected.header, message.payload);
+    let mut builder = CoseSign1Builder::new()
+        .protected(protected)
+        .unprotected(message.unprotected);
+    if let Some(payload) = &payload {
+        builder = builder.payload(payload.clone());
+    }
+    let sign = |data: &[u8]| signer().0.sign(data).as_ref().to_vec();
+    let Ok(signed) = builder.create_signature(b"", sign).build().to_tagged_vec() else {
+        return;
+    };
+    let Ok(policy) = corim::import(&signed, Some(key), Instant(NOW)) else {
+        return;
+    };
+    is_the_same_again(&policy);
+    let unsigned = corim::import(&payload.expect("it was imported"), None, Instant(NOW));
+    assert_eq!(unsigned.as_ref(), Ok(&policy), "the signed content and no other");
+    let mut forged = signed.clone();
+    *forged.last_mut().expect("a signature") ^= 1;
+    assert!(
+        corim::import(&forged, Some(key), Instant(NOW)).is_err(),
+        "a changed signature counts"
+    );
+}
+
+/// The same in each process, so that kept inputs keep their signatures.
+fn signer() -> &'static (Ed25519KeyPair, corim::SigningKey) {
+    static SIGNER: OnceLock<(Ed25519KeyPair, corim::SigningKey)> = OnceLock::new();
+    SIGNER.get_or_init(|| {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("32 bytes");
+        let spki = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).expect("DER");
+        let body = BASE64_STANDARD.encode(spki.as_ref());
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+        (pair, corim::SigningKey::from_pem(&pem).expect("Ed25519"))
+    })
+}
+
+fn signed_corims() -> Vec<Vec<u8>> {
+    let header = || {
+        HeaderBuilder::new()
+            .algorithm(Algorithm::EdDSA)
+            .content_type("application/rim+cbor".into())
+    };
+    let cbor = |value: &Value| {
+        let mut out = Vec::new();
+        ciborium::into_writer(value, &mut out).expect("a Vec takes every byte");
+        out
+    };
+    let time = |seconds: u64| Value::Tag(1, Box::new(seconds.into()));
+    let who = Value::Map(vec![(0.into(), Value::Text("owner".into()))]);
+    let validity = Value::Map(vec![(0.into(), time(NOW - 1)), (1.into(), time(NOW + 1))]);
+    let meta = Value::Bytes(cbor(&Value::Map(vec![(0.into(), who), (1.into(), validity)])));
+    let claims = Value::Map(vec![(4.into(), (NOW + 1).into()), (5.into(), (NOW - 1).into())]);
+    let headers = [header(), header().value(8, meta), header().value(15, claims)];
+    let sign = |data: &[u8]| signer().0.sign(data).as_ref().to_vec();
+    let signed = |(header, payload): (HeaderBuilder, Vec<u8>)| {
+        let builder = CoseSign1Builder::new().protected(header.build()).payload(payload);
+        builder.create_signature(b"", sign).build().to_tagged_vec().ok()
+    };
+    let payloads = corims().into_iter().cycle();
+    headers.into_iter().zip(payloads).filter_map(signed).collect()
 }
 
 /// A moment is written so that it is read as the same.

@@ -5,9 +5,12 @@ use std::sync::{Arc, OnceLock};
 use rempart_attest::evidence::TeeEvidence;
 use rempart_attest::tee::snp::extensions::Extensions;
 use rempart_attest::tee::snp::{self, Generation, Report, table};
+use rempart_attest::tee::tdx::Collateral;
+use rempart_attest::tee::tdx::collateral::Statement;
+use rempart_attest::tee::tdx::pck::Pck;
 use rempart_attest::tee::testing::snp::{Chip, Draft, REPORT_DATA};
 use rempart_attest::tee::testing::{NOW, snp as soft_snp, tdx as soft_tdx};
-use rempart_attest::tee::{self, Endorsements, Sections, TeeKind, TeeProvider, crl, tdx, vtpm};
+use rempart_attest::tee::{self, Content, Endorsements, Sections, TeeKind, TeeProvider, crl, tdx, vtpm};
 use rempart_attest::{Blob, Finding};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -82,6 +85,32 @@ pub(super) const TARGETS: &[Target] = &[
         runs: 3_000,
         run: tdx_quote,
         seeds: || vec![platform().quote(&REPORT_DATA)],
+    },
+    Target {
+        name: "tdx-collateral",
+        from: "Intel's statements (TCB info, QE identity) that an operator stored, signed whatever they say",
+        max_len: 4096,
+        memory: Memory::SERDE,
+        // Some hundred a second: each is signed, and held against a whole chain.
+        runs: 600,
+        run: tdx_collateral,
+        seeds: || {
+            let texts = [
+                soft_tdx::tcb_info("UpToDate"),
+                soft_tdx::qe_identity("UpToDate"),
+                soft_tdx::tcb_info("Revoked"),
+            ];
+            texts.map(String::into_bytes).to_vec()
+        },
+    },
+    Target {
+        name: "tdx-pck",
+        from: "the SGX extension of a platform's certificate, by the node",
+        max_len: 1024,
+        memory: Memory::OURS,
+        runs: 20_000,
+        run: tdx_pck,
+        seeds: || vec![soft_tdx::platform_names()],
     },
     Target {
         name: "vtpm-report",
@@ -263,6 +292,63 @@ fn tdx_quote(data: &[u8]) {
             (soft_tdx::MRTD, REPORT_DATA)
         );
     }
+}
+
+/// A statement that Intel signed, whatever it says, beside a genuine quote and the other statement; and one that nobody signed.
+fn tdx_collateral(data: &[u8]) {
+    static GENUINE: OnceLock<(Arc<soft_tdx::Pki>, Vec<u8>)> = OnceLock::new();
+    let (pki, quote) = GENUINE.get_or_init(|| {
+        let pki = soft_tdx::Pki::generate();
+        let quote = soft_tdx::Platform::new(pki.clone()).quote(&REPORT_DATA);
+        (pki, quote)
+    });
+    let judge = |change: &dyn Fn(&mut Collateral)| {
+        let mut collateral = pki.collateral();
+        change(&mut collateral);
+        let endorsements = Endorsements {
+            roots: Arc::new(pki.roots()),
+            tdx: Arc::new(collateral),
+            ..Endorsements::default()
+        };
+        let tee = evidence(TeeKind::Tdx, quote.clone());
+        tee::verify("node", &tee, &REPORT_DATA, &[], &endorsements, NOW)
+    };
+    let unsigned = Statement {
+        json: data.to_vec(),
+        ..pki.statement("tcbInfo", "{}")
+    };
+    let judged = judge(&|c| c.tcb_infos = vec![unsigned.clone()]);
+    assert!(judged.is_err(), "a statement that nobody signed counts");
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let said = [
+        judge(&|c| c.tcb_infos = vec![pki.statement("tcbInfo", text)]),
+        judge(&|c| c.qe_identity = Some(pki.statement("enclaveIdentity", text))),
+    ];
+    for verified in said.into_iter().flatten() {
+        let Content::Tdx(quote) = &verified.content else {
+            panic!("a TDX quote is something else");
+        };
+        let advisories = quote.tcb.iter().flat_map(|tcb| &tcb.advisories);
+        let genuine = soft_tdx::tcb_info("UpToDate");
+        for advisory in advisories {
+            // An escaped text is another one in JSON.
+            assert!(
+                text.contains(advisory.as_str()) || text.contains('\\') || genuine.contains(advisory.as_str()),
+                "an advisory out of nowhere: {advisory}"
+            );
+        }
+    }
+}
+
+/// What is read lies in what came.
+fn tdx_pck(data: &[u8]) {
+    let Some(read) = Pck::parse(data) else { return };
+    let holds = |part: &[u8]| data.windows(part.len()).any(|window| window == part);
+    assert!(holds(&read.fmspc.0) && holds(&read.pce_id.0), "names out of nowhere");
+    assert!(
+        read.components.iter().all(|svn| data.contains(svn)),
+        "an SVN out of nowhere"
+    );
 }
 
 /// Both parts lie in the index's content.

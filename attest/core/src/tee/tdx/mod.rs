@@ -10,7 +10,7 @@ mod chain;
 /// Intel's signed statements on platforms and quoting enclaves.
 pub mod collateral;
 /// What Intel says of a PCK.
-mod pck;
+pub mod pck;
 mod policy;
 mod quote;
 /// How old a platform is, by Intel's TCB info.

@@ -33,7 +33,12 @@ impl Pck {
         let (extension, None) = (found.next()?, found.next()) else {
             return None;
         };
-        let pairs = pairs(extension.value)?;
+        Self::parse(extension.value)
+    }
+
+    /// Reads the extension's value; every length in it is bounded by the buffer.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let pairs = pairs(value)?;
         let octets = |arc: u8| find(&pairs, &[arc]).and_then(|value| value_of(OCTET_STRING, value));
         let tcb = self::pairs(find(&pairs, &[2])?)?;
         let svn = |arc: u8| find(&tcb, &[2, arc]).and_then(|value| number(value_of(INTEGER, value)?));
