@@ -176,16 +176,17 @@ fn a_privilege_level_is_written_when_it_is_asked_for_or_the_only_one_allowed() {
 /// As rempartd asks and rempart-evidence reads it.
 #[test]
 fn the_level_that_a_question_names_is_the_one_that_the_kernel_is_given() {
-    use crate::service::Request;
+    use crate::service::{Question, Request};
     let through = |vmpl, floor| {
         let question = Request {
             report_data: Fixed([7; 64]),
             vmpl,
             provider: Some(TeeProvider::ConfigfsTsm),
         };
-        let read = Request::read(&question.to_bytes()[..])
-            .expect("read")
-            .expect("a question");
+        let read = match Question::read(&question.to_bytes()[..]).expect("read") {
+            Some(Question::Tee(read)) => read,
+            other => panic!("{other:?}"),
+        };
         let model = Model {
             floor: Some(floor),
             ..Model::snp()

@@ -9,7 +9,7 @@ use rempart_core::config::{Fragment, Settings};
 use rempart_core::reference::Reference;
 use rempart_core::unitfile::{MAX_SECRETS, Source, read_opt_in};
 use rempart_device::logs::Logs;
-use rempart_device::service::{Answer, MAX_REQUEST, Request, TeeAnswer};
+use rempart_device::service::{Answer, MAX_REQUEST, Question, Request, SystemdRequest, TeeAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -105,9 +105,9 @@ fn unit_file(data: &[u8]) {
 
 /// However the bytes are cut on their way, the question is the same, and it is sent so that it is read as the same.
 fn evidence_question(data: &[u8]) {
-    let read = Request::read(data);
+    let read = Question::read(data);
     let (head, tail) = data.split_at(data.len() / 2);
-    let in_two = Request::read(head.chain(tail));
+    let in_two = Question::read(head.chain(tail));
     match read {
         Ok(question) => {
             assert_eq!(in_two.ok(), Some(question), "cut in two it is another question");
@@ -118,11 +118,15 @@ fn evidence_question(data: &[u8]) {
             );
             if let Some(question) = question {
                 assert!(data.len() <= MAX_REQUEST);
-                assert_eq!(Request::read(&question.to_bytes()[..]).ok(), Some(Some(question)));
+                let sent = match question {
+                    Question::Tee(request) => request.to_bytes(),
+                    Question::Systemd(request) => request.to_bytes(),
+                };
+                assert_eq!(Question::read(&sent[..]).ok(), Some(Some(question)));
             }
         }
         // A question that was whole in its first half is answered by that.
-        Err(_) => assert!(in_two.is_err() || Request::read(head).is_ok()),
+        Err(_) => assert!(in_two.is_err() || Question::read(head).is_ok()),
     }
 }
 
@@ -157,8 +161,14 @@ fn questions() -> Vec<Vec<u8>> {
         vmpl,
         provider,
     };
-    let all = [question(None, None), question(Some(3), Some(TeeProvider::ConfigfsTsm))];
-    all.map(|question| question.to_bytes()).to_vec()
+    let systemd = SystemdRequest {
+        systemd_report_nonce: Fixed([9; 32]),
+    };
+    vec![
+        question(None, None).to_bytes(),
+        question(Some(3), Some(TeeProvider::ConfigfsTsm)).to_bytes(),
+        systemd.to_bytes(),
+    ]
 }
 
 fn answers() -> Vec<Vec<u8>> {
