@@ -8,9 +8,18 @@ use rempart_secretmem::Memory;
 
 /// One claim of both. Ordinary memory comes first in `why`: it is the operator's choice, and the rarer one.
 pub(super) fn claim(guard: Status, memory: Memory) -> GuardClaim {
-    let (enforcing, why) = match memory {
-        Memory::Secret => (guard.enforcing, guard.why),
-        Memory::Ordinary(refusal) => {
+    let ordinary = match memory {
+        Memory::Secret => None,
+        Memory::Ordinary(refusal) => Some(refusal.to_string()),
+    };
+    both(guard, ordinary)
+}
+
+/// `ordinary` says why the memory is not secret.
+fn both(guard: Status, ordinary: Option<String>) -> GuardClaim {
+    let (enforcing, why) = match ordinary {
+        None => (guard.enforcing, guard.why),
+        Some(refusal) => {
             let guard = guard.why.map(|why| format!("; {why}")).unwrap_or_default();
             let why = format!("memory-ordinary: the agent runs in ordinary memory: {refusal}{guard}");
             (false, Some(why))
@@ -43,5 +52,17 @@ mod tests {
         let claim = claim(status, Memory::Secret);
         assert!(claim.enforcing);
         assert_eq!(claim.why.map(|why| why.len()), Some(limits::GUARD_WHY));
+    }
+
+    #[test]
+    fn an_agent_in_ordinary_memory_does_not_call_itself_protected() {
+        let enforcing = Status {
+            enforcing: true,
+            ..Status::default()
+        };
+        let claim = both(enforcing, Some("no memfd_secret".to_owned()));
+        assert!(!claim.enforcing);
+        let why = claim.why.expect("a reason");
+        assert!(why.starts_with("memory-ordinary: ") && why.ends_with("no memfd_secret"), "{why}");
     }
 }

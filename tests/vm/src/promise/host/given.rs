@@ -77,7 +77,7 @@ pub const WAYS: &[Way] = &[
     Way {
         name: "console_of_the_host",
         arrived: "ls /dev/hvc0",
-        effect: "systemctl list-units --no-legend --state=active '*getty*'; fuser /dev/hvc0 2>/dev/null",
+        effect: "systemctl list-units --no-legend --state=active '*getty*'; find /proc/[0-9]*/fd -lname /dev/hvc0 2>/dev/null",
         works_without_arguments: false,
     },
     Way {
