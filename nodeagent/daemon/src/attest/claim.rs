@@ -63,6 +63,9 @@ mod tests {
         let claim = both(enforcing, Some("no memfd_secret".to_owned()));
         assert!(!claim.enforcing);
         let why = claim.why.expect("a reason");
-        assert!(why.starts_with("memory-ordinary: ") && why.ends_with("no memfd_secret"), "{why}");
+        assert!(
+            why.starts_with("memory-ordinary: ") && why.ends_with("no memfd_secret"),
+            "{why}"
+        );
     }
 }
