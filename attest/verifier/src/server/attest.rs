@@ -10,7 +10,7 @@ use rempart_attest::appraise::{Affirmed, appraise};
 use rempart_attest::ear::{Ear, Issue, Judged};
 use rempart_attest::evidence::TeeEvidence;
 use rempart_attest::hpke::{self, Purpose};
-use rempart_attest::policy::{Identity, Policy};
+use rempart_attest::policy::{Identity, Image, Policy};
 use rempart_attest::tee::Endorsements;
 use rempart_attest::verify::{self, Verified};
 use rempart_attest::{ChallengeToken, Evidence, Finding, limits};
@@ -68,7 +68,10 @@ pub async fn attest(
         ak: ak.as_ref(),
     };
     let active = policy(&verifier, &node).await?;
-    let tee = evidence.tee.as_ref().filter(|_| judges_tee(&active.policy));
+    let tee = evidence
+        .tee
+        .as_ref()
+        .filter(|_| active.policy.images.iter().any(judges_tee));
     let verified = match (verify::tpm(&evidence, &context), tee) {
         (Ok(verified), None) => verified,
         (Ok(verified), Some(tee)) => {
@@ -126,9 +129,8 @@ async fn policy(verifier: &Verifier, node: &Node) -> Result<Arc<Active>, Refused
     })
 }
 
-fn judges_tee(policy: &Policy) -> bool {
-    let mut images = policy.images.iter();
-    images.any(|image| image.snp.is_some() || image.tdx.is_some())
+fn judges_tee(image: &Image) -> bool {
+    image.snp.is_some() || image.tdx.is_some()
 }
 
 /// All that is wrong with Evidence whose TPM part is refused, its TEE's part included as far as the report's key is known already:
@@ -184,7 +186,7 @@ async fn judge(verifier: &Verifier, node: &Node, verified: &Verified, active: &A
 
 /// Checks of what did not come from the node though its name stands there: what vouches for its TPM was known before it booted, and
 /// the certificates of a TEE's key are the host's or the vendor's, who mix them up when a guest moves.
-const FROM_OTHERS: [&str; 11] = [
+const FROM_OTHERS: [&str; 10] = [
     "identity",
     "snp-certificate-table",
     "snp-root",
@@ -194,7 +196,6 @@ const FROM_OTHERS: [&str; 11] = [
     "snp-vek",
     "snp-vek-extensions",
     "snp-vek-kind",
-    "snp-endorsement-lapsed",
     "tdx-tcb-unknown",
 ];
 
@@ -290,7 +291,7 @@ fn result(
 fn judged(affirmed: &Affirmed, policy: &Policy) -> Judged {
     let image = policy.images.iter().find(|image| image.name == affirmed.image);
     Judged {
-        tee: image.is_some_and(|image| image.snp.is_some() || image.tdx.is_some()),
+        tee: image.is_some_and(judges_tee),
         ima: image.is_some_and(|image| image.ima.is_some()),
     }
 }
