@@ -7,12 +7,14 @@
 #include "cgroup.bpf.c"
 #include "foreign.bpf.c"
 #include "machine.bpf.c"
+#include "seal.bpf.c"
 
 SEC("lsm/file_open")
 int BPF_PROG(file_opened, struct file *file)
 {
 	struct inode *inode = file->f_inode;
 	unsigned int mode = file->f_mode;
+	int err = 0;
 
 	learn(inode);
 	switch (inode->i_sb->s_magic) {
@@ -21,8 +23,12 @@ int BPF_PROG(file_opened, struct file *file)
 	case CGROUP2_SUPER_MAGIC:
 		return mode & FMODE_WRITE ? cgroup_write(inode) : 0;
 	default:
+		if ((mode & FMODE_WRITE) && seal_open(inode))
+			break;
 		return machine_open(inode);
 	}
+	DENIED(err);
+	return err;
 }
 
 /* Descriptors that were opened before the task was labelled, or before the machine was armed. */

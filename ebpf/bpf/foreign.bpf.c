@@ -8,7 +8,7 @@
 #ifndef REMPART_FOREIGN
 #define REMPART_FOREIGN
 
-#include "verdict.h"
+#include "seal.bpf.c"
 
 /* Commands on descriptors that are already held, and plain questions; all others, future ones too, are not. */
 static __always_inline bool harmless(int cmd)
@@ -83,7 +83,7 @@ static __always_inline int pin_reached(struct inode *inode, int mask)
 SEC("lsm/inode_unlink")
 int BPF_PROG(pin_unlink, struct inode *dir, struct dentry *dentry)
 {
-	return is_pin_folder(dir) ? judge_own(V_UNPIN) : 0;
+	return is_pin_folder(dir) ? judge_own(V_UNPIN) : entry_goes(dir, dentry);
 }
 
 SEC("lsm/inode_rename")
@@ -92,6 +92,7 @@ int BPF_PROG(pin_rename, struct inode *old_dir, struct dentry *old_dentry, struc
 {
 	struct inode *moved = BPF_CORE_READ(old_dentry, d_inode);
 	struct inode *replaced = BPF_CORE_READ(new_dentry, d_inode);
+	int err = 0;
 
 	if (is_pin_folder(old_dir) || is_pin_folder(new_dir))
 		return judge_own(V_UNPIN);
@@ -100,7 +101,9 @@ int BPF_PROG(pin_rename, struct inode *old_dir, struct dentry *old_dentry, struc
 	/* An exchange moves both. */
 	if (replaced && is_pin_folder(replaced))
 		return judge_own(V_UNPIN);
-	return 0;
+	if (entry_goes(old_dir, old_dentry) || entry_goes(new_dir, new_dentry) || entry_comes(new_dir, new_dentry))
+		DENIED(err);
+	return err;
 }
 
 #endif

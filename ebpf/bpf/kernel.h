@@ -112,6 +112,7 @@ struct inode {
 	unsigned short i_mode;
 	__u32 i_rdev;
 	unsigned long i_ino;
+	__u32 i_generation;
 	struct super_block *i_sb;
 	void *i_private;
 };
@@ -150,6 +151,14 @@ struct proc_inode {
 
 struct linux_binprm {
 	struct file *file;
+	/* Argument and environment strings lie from p up to exec. */
+	unsigned long p;
+	unsigned long exec;
+	int argc;
+};
+
+struct vm_area_struct {
+	struct file *vm_file;
 };
 
 struct bpf_map {
@@ -196,6 +205,7 @@ enum lockdown_reason {
 
 #define FMODE_READ 0x1
 #define FMODE_WRITE 0x2
+#define PROT_EXEC 0x4
 #define MAY_EXEC 0x1
 #define MAY_WRITE 0x2
 

@@ -5,6 +5,7 @@
  * labelled.
  */
 #include "cgroup.bpf.c"
+#include "seal.bpf.c"
 
 static __always_inline int put(struct task_struct *task, struct label *label)
 {
@@ -71,16 +72,32 @@ static __always_inline bool is_supervised(struct task_struct *task)
 	return true;
 }
 
-/* The guard calls getpgid(pid) after it has set a label, to bring it into the table by address. */
+/*
+ * The guard calls getpgid(pid) after it has set a label, to bring it into the table by address, and on itself to have its own doing
+ * recorded. The agent calls it on who answers at the guard's socket: only the guard itself is one it may ask about, so that a
+ * socket put in the guard's place is found out.
+ */
 SEC("lsm/task_getpgid")
 int BPF_PROG(sync_label, struct task_struct *task)
 {
 	struct task_struct *leader = task->group_leader;
-	struct label *set;
+	struct label *set, *actor = actor_label();
 	__u64 address = (__u64)leader;
+	struct config *cfg;
 
-	if (!actor_is_guard())
+	if (!actor)
 		return 0;
+	if (actor->flags & LABEL_AGENT) {
+		set = label_of(leader);
+		return set && (set->flags & LABEL_GUARD) ? 0 : -EPERM;
+	}
+	if (!(actor->flags & LABEL_GUARD))
+		return 0;
+	cfg = the_config();
+	if (cfg && cfg->announce && leader->tgid == actor_tgid()) {
+		record(0, 0, cfg->announce, OBSERVED);
+		cfg->announce = 0;
+	}
 	set = bpf_task_storage_get(&labels, leader, 0, 0);
 	if (!set || !set->unit)
 		return 0;
@@ -96,26 +113,29 @@ int BPF_PROG(sync_label, struct task_struct *task)
 
 /*
  * PID 1 starts the guard or the agent: a restarted one is known without asking anybody. The task must be
- * PID 1's own child and not traced. What PID 1 was told to put into its environment is not seen here:
- * the unit files clear LD_*.
+ * PID 1's own child, not traced, without arguments and without a word for the loader in its environment: whoever asks PID 1 for
+ * a start under other conditions gets a process that is nobody.
  */
 SEC("lsm/bprm_committed_creds")
 int BPF_PROG(label_exec, struct linux_binprm *bprm)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
-	struct exe exe = {};
+	struct inode_key exe = {};
 	struct label *trusted, *mine, copy;
 
 	mine = bpf_task_storage_get(&labels, current, 0, 0);
 	if (!mine || !(mine->flags & LABEL_BY_INIT) || current->ptrace || is_supervised(current))
 		return 0;
-	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	exe.ino = BPF_CORE_READ(inode, i_ino);
+	key_of(inode, &exe);
 	trusted = bpf_map_lookup_elem(&trusted_exes, &exe);
 	if (!trusted)
 		return 0;
 	copy = *trusted;
+	if ((!(copy.flags & LABEL_TPM) && BPF_CORE_READ(bprm, argc) != 1) || has_loader_words(bprm)) {
+		record(copy.unit, current->tgid, V_PRELOAD, REFUSED);
+		return 0;
+	}
 	put(current, &copy);
 	/* A full table leaves the cgroup open; the label stands. */
 	mark_cgroups(current, &copy);

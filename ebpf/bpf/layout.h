@@ -73,6 +73,12 @@ enum vector {
 	V_PORT = 83,
 	V_PCI = 84,
 	V_ACPI = 85,
+	V_FILE_TAMPER = 86,
+	V_TPM_OPEN = 87,
+	V_LIBRARY_INJECT = 88,
+	V_EXEC_MEM = 89,
+	V_PRELOAD = 100,
+	V_BREAK_GLASS = 101,
 };
 
 /* Label of a thread group: which unit it belongs to. unit 0 is no label. */
@@ -99,6 +105,8 @@ struct label {
 #define LABEL_AGENT 2
 /* Forked by PID 1 itself, no label yet (unit 0). An orphan, whose parent is PID 1 as well, has not got it. */
 #define LABEL_BY_INIT 4
+/* One of systemd's own programs that measure the boot into the TPM. Not inherited. */
+#define LABEL_TPM 8
 
 /* Whose cgroup it is. */
 struct cgroup_label {
@@ -125,13 +133,51 @@ struct config {
 	/* Where our pins lie, as the kernel numbers devices. 0: nowhere yet. */
 	__u64 pin_dev;
 	__u64 pin_ino;
-	/* While learn_tgid is not 0: each file that it opens becomes an executable that gets this label. */
+	/* While learn_tid is not 0, what it opens is learnt: as an executable that gets this label if it has a unit, and as sealed. */
 	struct label learn;
-	__u32 learn_tgid;
+	__u32 learn_tid;
 	__u32 armed;
 	/* User space only: the next unit id, and which object is loaded. */
 	__u64 next_unit;
 	__u64 object;
+	/* Break-glass: nanoseconds of CLOCK_BOOTTIME until which `lifted` counts, and what was lifted ever. */
+	__u64 lifted_until;
+	__u32 lifted;
+	__u32 was_lifted;
+	/* How what is learnt is sealed: SEAL_*. */
+	__u32 learn_seal;
+	/* MODE_OBSERVE: changes of sealed files are recorded only. */
+	__u32 files_mode;
+	/* Major number of the TPM's devices, 0 for none. */
+	__u32 tpm_major;
+	/* TPM devices are the agent's alone. */
+	__u32 tpm_exclusive;
+	/* The guard has this vector recorded: what it does itself stands among what others tried. */
+	__u32 announce;
+	__u32 zero;
+};
+
+/* What a break-glass token lifts. */
+#define LIFT_FILES 1
+#define LIFT_MACHINE 2
+
+/* Content, attributes and name stay. */
+#define SEAL_FILE 1
+/* No entry comes or goes. */
+#define SEAL_FOLDER 2
+/* It is not renamed, and nothing is mounted over it. */
+#define SEAL_NAME 4
+/* No entry ld.so.preload comes. */
+#define SEAL_PRELOAD 8
+/* Content and attributes stay; a new file may take its name. */
+#define SEAL_CODE 16
+
+/* A file: the generation tells one that was given the number of a deleted one. */
+struct inode_key {
+	__u64 dev;
+	__u64 ino;
+	__u32 generation;
+	__u32 zero;
 };
 
 /* Device and inode of an executable or a folder. */

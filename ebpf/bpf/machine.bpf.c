@@ -36,14 +36,35 @@ int BPF_PROG(perf_open)
 	return judge_machine(V_PERF, PID1_MAY);
 }
 
+/*
+ * Who can use the TPM can have a quote signed for a Verifier, as the agent does: once armed it is the agent's alone, and of those programs of
+ * systemd that measure. A descriptor from before is of no more use.
+ */
+static __always_inline int tpm(struct config *cfg)
+{
+	struct label *actor;
+
+	if (!cfg->tpm_exclusive)
+		return 0;
+	actor = actor_label();
+	if (actor && (actor->flags & (LABEL_AGENT | LABEL_TPM)))
+		return 0;
+	return judge_machine(V_TPM_OPEN, 0);
+}
+
+#define TPM0 MKDEV(10, 224)
+
 static __always_inline int device(struct inode *inode)
 {
 	__u32 rdev = BPF_CORE_READ(inode, i_rdev);
+	struct config *cfg = the_config();
 
 	if (rdev == MKDEV(1, 1) || rdev == MKDEV(1, 2) || rdev == MKDEV(1, 4))
 		return judge_machine(V_DEV_MEM, 0);
 	if (rdev >> 20 == 202)
 		return judge_machine(V_MSR, 0);
+	if (cfg && (rdev == TPM0 || (cfg->tpm_major && rdev >> 20 == cfg->tpm_major)))
+		return tpm(cfg);
 	return 0;
 }
 

@@ -62,13 +62,31 @@ struct {
 	__type(value, struct config);
 } config SEC(".maps");
 
-/* Executables that are labelled when PID 1 starts them: the guard and the agent. */
+/* Executables that are labelled when PID 1 starts them: the guard, the agent, systemd's that measure. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8);
-	__type(key, struct exe);
+	__uint(max_entries, 32);
+	__type(key, struct inode_key);
 	__type(value, struct label);
 } trusted_exes SEC(".maps");
+
+/* Files and folders that nobody changes once the machine is armed, each with SEAL_*. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct inode_key);
+	__type(value, __u32);
+} sealed SEC(".maps");
+
+/* What the guard's user space was told in this boot, by name: digests that must not change. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, char[264]);
+	__type(value, char[32]);
+} facts SEC(".maps");
 
 /* The pins' folder and all above it: whoever mounts over one hides the pins. */
 struct {

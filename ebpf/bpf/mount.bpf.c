@@ -54,11 +54,17 @@ static __always_inline bool is_place(const struct path *path)
 /* May current put a mount here? */
 static __always_inline int judge_cover(const struct path *over)
 {
-	if (actor_tgid() == 1 || !is_place(over))
+	bool place, file;
+
+	if (actor_tgid() == 1)
+		return 0;
+	place = is_place(over);
+	file = is_armed() && (seal_of(BPF_CORE_READ(over, dentry, d_inode)) & (RENAMED | SEAL_PRELOAD));
+	if (!place && !file)
 		return 0;
 	if (!in_machines_mounts() && !is_shared(real(BPF_CORE_READ(over, mnt))))
 		return 0;
-	return judge_own(V_MOVE_MOUNT);
+	return place ? judge_own(V_MOVE_MOUNT) : judge_sealed(V_FILE_TAMPER);
 }
 
 #define MS_REMOUNT 32

@@ -40,6 +40,34 @@ pub enum Flags {
     Guard = 1,
     /// The agent.
     Agent = 2,
+    /// A program of systemd's that measures the boot into the TPM.
+    Tpm = 8,
+}
+
+/// How a file or folder is sealed, as bits (`SEAL_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Seal {
+    /// Content, attributes and name stay.
+    File = 1,
+    /// No entry comes or goes.
+    Folder = 2,
+    /// It is not renamed, and nothing is mounted over it.
+    Name = 4,
+    /// No entry `ld.so.preload` comes.
+    Preload = 8,
+    /// Code of the guard, the agent or systemd's programs: content and attributes stay, another file may take its name.
+    Code = 16,
+}
+
+/// What a break-glass token lifts, as bits (`LIFT_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Lift {
+    /// Sealed files may be changed.
+    Files = 1,
+    /// What is denied to the machine as a whole is let through and recorded.
+    Machine = 2,
 }
 
 /// Label of a thread group.
@@ -110,19 +138,35 @@ pub struct Config {
     pub pin_ino: u64,
     /// Label for executables being learnt.
     pub learn: Label,
-    /// Process whose opened files are being learnt, 0 for none.
-    pub learn_tgid: u32,
+    /// Thread whose opened files are being learnt, 0 for none.
+    pub learn_tid: u32,
     /// Machine-wide vectors are denied.
     pub armed: bool,
     /// Next unit id.
     pub next_unit: u64,
     /// Digest of the object that is attached; 0 while an installation is not finished.
     pub object: u64,
+    /// Nanoseconds of CLOCK_BOOTTIME until which `lifted` counts.
+    pub lifted_until: u64,
+    /// Bits of [`Lift`].
+    pub lifted: u32,
+    /// Bits of [`Lift`] that were lifted at any time since boot.
+    pub was_lifted: u32,
+    /// Bits of [`Seal`] for what is being learnt.
+    pub learn_seal: u32,
+    /// Changes of sealed files are recorded only.
+    pub files_observed: bool,
+    /// Major number of the TPM's devices, 0 for none.
+    pub tpm_major: u32,
+    /// The TPM's devices are the agent's alone.
+    pub tpm_exclusive: bool,
+    /// Vector to be recorded at the guard's next getpgid(2), 0 for none.
+    pub announce: u32,
 }
 
 impl Config {
     /// Bytes in the map.
-    pub const SIZE: usize = 56;
+    pub const SIZE: usize = 96;
 
     /// Nothing installed, nothing armed.
     pub const EMPTY: Config = Config {
@@ -133,10 +177,18 @@ impl Config {
             mode: None,
             flags: 0,
         },
-        learn_tgid: 0,
+        learn_tid: 0,
         armed: false,
         next_unit: 1,
         object: 0,
+        lifted_until: 0,
+        lifted: 0,
+        was_lifted: 0,
+        learn_seal: 0,
+        files_observed: false,
+        tpm_major: 0,
+        tpm_exclusive: false,
+        announce: 0,
     };
 
     /// As the map holds it.
@@ -145,23 +197,46 @@ impl Config {
         bytes[0..8].copy_from_slice(&self.pin_dev.to_ne_bytes());
         bytes[8..16].copy_from_slice(&self.pin_ino.to_ne_bytes());
         bytes[16..32].copy_from_slice(&self.learn.encode());
-        bytes[32..36].copy_from_slice(&self.learn_tgid.to_ne_bytes());
+        bytes[32..36].copy_from_slice(&self.learn_tid.to_ne_bytes());
         bytes[36..40].copy_from_slice(&u32::from(self.armed).to_ne_bytes());
         bytes[40..48].copy_from_slice(&self.next_unit.to_ne_bytes());
         bytes[48..56].copy_from_slice(&self.object.to_ne_bytes());
+        bytes[56..64].copy_from_slice(&self.lifted_until.to_ne_bytes());
+        let files_mode = if self.files_observed { Mode::Observe as u32 } else { 0 };
+        let words = [
+            self.lifted,
+            self.was_lifted,
+            self.learn_seal,
+            files_mode,
+            self.tpm_major,
+            u32::from(self.tpm_exclusive),
+            self.announce,
+        ];
+        for (at, word) in bytes[64..].chunks_exact_mut(4).zip(words) {
+            at.copy_from_slice(&word.to_ne_bytes());
+        }
         bytes
     }
 
     /// What the map holds; `None` when it is too short.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..Self::SIZE)?;
         Some(Config {
             pin_dev: u64::from_ne_bytes(word(bytes, 0)?),
             pin_ino: u64::from_ne_bytes(word(bytes, 8)?),
             learn: Label::decode(bytes.get(16..32)?)?,
-            learn_tgid: u32::from_ne_bytes(word(bytes, 32)?),
+            learn_tid: u32::from_ne_bytes(word(bytes, 32)?),
             armed: u32::from_ne_bytes(word(bytes, 36)?) != 0,
             next_unit: u64::from_ne_bytes(word(bytes, 40)?),
             object: u64::from_ne_bytes(word(bytes, 48)?),
+            lifted_until: u64::from_ne_bytes(word(bytes, 56)?),
+            lifted: u32::from_ne_bytes(word(bytes, 64)?),
+            was_lifted: u32::from_ne_bytes(word(bytes, 68)?),
+            learn_seal: u32::from_ne_bytes(word(bytes, 72)?),
+            files_observed: u32::from_ne_bytes(word(bytes, 76)?) == Mode::Observe as u32,
+            tpm_major: u32::from_ne_bytes(word(bytes, 80)?),
+            tpm_exclusive: u32::from_ne_bytes(word(bytes, 84)?) != 0,
+            announce: u32::from_ne_bytes(word(bytes, 88)?),
         })
     }
 }
@@ -191,13 +266,21 @@ mod tests {
             pin_dev: 24,
             pin_ino: 5,
             learn: Label::new(9, Mode::Observe, Flags::Agent),
-            learn_tgid: 77,
+            learn_tid: 77,
             armed: true,
             next_unit: 12,
             object: u64::MAX,
+            lifted_until: 5_000,
+            lifted: Lift::Files as u32,
+            was_lifted: Lift::Files as u32 | Lift::Machine as u32,
+            learn_seal: Seal::Folder as u32,
+            files_observed: true,
+            tpm_major: 253,
+            tpm_exclusive: true,
+            announce: 101,
         };
         assert_eq!(Config::decode(&config.encode()), Some(config));
-        assert_eq!(Config::decode(&config.encode()[..55]), None);
+        assert_eq!(Config::decode(&config.encode()[..Config::SIZE - 1]), None);
     }
 
     #[test]

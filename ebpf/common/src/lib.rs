@@ -16,7 +16,7 @@ mod procfile;
 mod vector;
 
 pub use event::{Event, Verdict};
-pub use label::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Mode, OwnKind, own_key};
+pub use label::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Lift, Mode, OwnKind, Seal, own_key};
 pub use procfile::{PROCFILES, PROCNAME_LEN, ProcFile, ProcKey};
 pub use vector::Vector;
 

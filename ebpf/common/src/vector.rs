@@ -91,6 +91,12 @@ vectors! {
     Port = 83, "PORT";
     Pci = 84, "PCI";
     Acpi = 85, "ACPI";
+    FileTamper = 86, "FILE_TAMPER";
+    TpmOpen = 87, "TPM_OPEN";
+    LibraryInject = 88, "LIBRARY_INJECT";
+    ExecMem = 89, "EXEC_MEM";
+    Preload = 100, "PRELOAD";
+    BreakGlass = 101, "BREAK_GLASS";
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
         for text in digest.flush(Instant::now()) {
             eprintln!("<4>{text}");
         }
+        warden.tick();
         let lost = warden.lost();
         if lost != said_lost {
             eprintln!("<4>{lost} events found no room since boot; what they tried was judged all the same");

@@ -4,15 +4,15 @@
 use crate::{
     maps::{self, Maps, MapsError},
     options::Options,
-    programs::{Hook, PROGRAMS, Row},
-    raw,
+    programs::{self, Hook, PROGRAMS, Row},
+    raw, seal,
 };
 use aya::{
     Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
     programs::{FExit, Lsm, Program, ProgramError, links::FdLink},
 };
 use rempart_api::guard::Program as Listed;
-use rempart_bpf_common::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Mode};
+use rempart_bpf_common::{EXE_GUARD_UNIT, Flags, Label, Mode};
 use std::{
     fs, io,
     os::{fd::AsFd, unix::fs::DirBuilderExt},
@@ -73,6 +73,8 @@ pub(crate) struct Installed {
     /// Held open: unpinning alone ends nothing while the guard lives.
     #[expect(dead_code, reason = "held, never used")]
     pub(crate) links: Vec<FdLink>,
+    /// What is sealed.
+    pub(crate) held: seal::Held,
 }
 
 /// Name of a program's link pin.
@@ -117,6 +119,12 @@ fn require_bpf_lsm() -> Result<(), InstallError> {
 fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<(Row, u32)>, InstallError> {
     let mut loaded = Vec::new();
     for row in PROGRAMS {
+        if row
+            .instead_of
+            .is_some_and(|other| loaded.iter().any(|(row, _): &(Row, u32)| row.name == other))
+        {
+            continue;
+        }
         match load_one(ebpf, btf, row) {
             Ok(id) => loaded.push((*row, id)),
             Err(error) if row.essential => {
@@ -231,18 +239,17 @@ fn attach(options: &Options, ebpf: &mut Ebpf, loaded: &[(Row, u32)]) -> Result<I
     if !maps.is_synced(unit) {
         return Err(InstallError::HooksSilent);
     }
-    learn(&mut maps, options)?;
+    let held = seal::learn(&mut maps, options)?;
     let mut config = maps.config()?;
     config.object = object_digest();
     maps.set_config(&config)?;
-    let programs = PROGRAMS
-        .iter()
-        .map(|row| Listed {
-            name: row.name.into(),
-            attached: loaded.iter().any(|(other, _)| other == row),
-        })
-        .collect();
-    Ok(Installed { maps, programs, links })
+    let programs = programs::listed(|name| loaded.iter().any(|(row, _)| row.name == name));
+    Ok(Installed {
+        maps,
+        programs,
+        links,
+        held,
+    })
 }
 
 fn pin_cause(error: aya::pin::PinError) -> io::Error {
@@ -264,35 +271,6 @@ pub(crate) fn label_self(maps: &mut Maps) -> Result<u64, InstallError> {
 /// Has the programs copy our own label into the table by address.
 pub(crate) fn sync_self() -> io::Result<()> {
     nix::unistd::getpgid(Some(nix::unistd::getpid()))?;
-    Ok(())
-}
-
-/// Has the programs note which inodes the guard's and the agent's executables are, as they see them
-/// (on overlayfs stat(2) tells other numbers). Only while this process has one thread.
-pub(crate) fn learn(maps: &mut Maps, options: &Options) -> Result<(), InstallError> {
-    maps.forget_executables();
-    let executables = [
-        (EXE_GUARD_UNIT, Flags::Guard, Path::new("/proc/self/exe")),
-        (EXE_AGENT_UNIT, Flags::Agent, options.agent.as_path()),
-    ];
-    for (name, flags, path) in executables {
-        let unit = maps.unit(name)?;
-        let config = maps.config()?;
-        let learning = Config {
-            learn: Label::new(unit, Mode::Enforce, flags),
-            learn_tgid: std::process::id(),
-            ..config
-        };
-        maps.set_config(&learning)?;
-        let opened = fs::File::open(path);
-        maps.set_config(&config)?;
-        if let Err(error) = opened {
-            eprintln!(
-                "<4>rempart-guard: {} cannot be learnt ({error}): it must register itself",
-                path.display()
-            );
-        }
-    }
     Ok(())
 }
 

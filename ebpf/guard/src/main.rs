@@ -4,6 +4,8 @@
 //!
 //! One thread per connection, one that reads the rings; no async run time in a privileged process.
 
+/// Judges break-glass tokens.
+mod breakglass;
 /// Aggregates denials into journal lines.
 mod digest;
 /// The programs attached to the kernel, or why they are not.
@@ -24,6 +26,8 @@ mod privilege;
 mod programs;
 /// System calls that no safe wrapper covers.
 mod raw;
+/// Which files are Rempart's own.
+mod seal;
 /// The socket.
 mod server;
 /// Takes over what an earlier guard has pinned.
@@ -56,7 +60,7 @@ fn run(options: &options::Options) -> Result<(), server::ServerError> {
     let enforcement = enforcement::Enforcement::establish(options);
     let listener = server::listen(&options.socket)?;
     let feed = feed::Feed::default();
-    let warden = std::sync::Arc::new(warden::Warden::new(enforcement));
+    let warden = std::sync::Arc::new(warden::Warden::new(enforcement, options.clone()));
     server::serve(listener, std::sync::Arc::clone(&warden), feed.clone());
     notify::ready(&warden.status());
     feed::run(&warden, &feed)

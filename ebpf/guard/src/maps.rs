@@ -9,6 +9,15 @@ use std::{os::fd::AsFd, path::Path};
 /// Bytes of a unit's name in the `units` map, its NUL included.
 pub(crate) const UNIT_NAME_LEN: usize = 256;
 
+/// Bytes of a fact's name in the `facts` map, its NUL included.
+pub(crate) const FACT_NAME_LEN: usize = 264;
+
+/// Bytes of `struct inode_key`.
+const INODE_KEY: usize = 24;
+
+/// A fact: SHA-256, or whatever else of that length the agent compares.
+pub(crate) type Digest = [u8; 32];
+
 /// Names in the object, in the order of their use here.
 pub(crate) const NAMES: &[&str] = &[
     "labels",
@@ -19,6 +28,8 @@ pub(crate) const NAMES: &[&str] = &[
     "config",
     "trusted_exes",
     "places",
+    "sealed",
+    "facts",
     "procfiles",
     "own",
     "units",
@@ -50,6 +61,9 @@ pub(crate) enum MapsError {
     /// The pin folder cannot be looked at.
     #[error("the pin folder cannot be read: {0}")]
     Folder(#[from] nix::Error),
+    /// A fact's name does not fit.
+    #[error("a fact's name may have at most {} bytes", FACT_NAME_LEN - 1)]
+    FactName,
     /// All unit ids are taken.
     #[error("no room for another unit: 4096 names since boot; reboot")]
     Units,
@@ -87,10 +101,12 @@ pub(crate) struct Maps {
     pub(crate) labels: MapData,
     leaders: HashMap<MapData, u64, [u8; Label::SIZE]>,
     config: Array<MapData, [u8; Config::SIZE]>,
-    trusted_exes: HashMap<MapData, [u8; 16], [u8; Label::SIZE]>,
+    trusted_exes: HashMap<MapData, [u8; INODE_KEY], [u8; Label::SIZE]>,
     places: HashMap<MapData, [u8; 16], u32>,
     procfiles: HashMap<MapData, [u8; PROCNAME_LEN], [u8; ProcFile::SIZE]>,
     own: HashMap<MapData, u64, u32>,
+    sealed: HashMap<MapData, [u8; INODE_KEY], u32>,
+    facts: HashMap<MapData, [u8; FACT_NAME_LEN], Digest>,
     units: HashMap<MapData, u64, [u8; UNIT_NAME_LEN]>,
     lost: PerCpuArray<MapData, u64>,
 }
@@ -112,6 +128,16 @@ fn inode(folder: &Path) -> Result<(u64, u64), MapsError> {
 
 fn pinned(pins: &Path, name: &'static str) -> Result<MapData, MapsError> {
     MapData::from_pin(pins.join(pin_name(name))).map_err(on(name))
+}
+
+fn fact_key(name: &str) -> Result<[u8; FACT_NAME_LEN], MapsError> {
+    let mut key = [0; FACT_NAME_LEN];
+    // One NUL at least stays.
+    let room = key[..FACT_NAME_LEN - 1]
+        .get_mut(..name.len())
+        .ok_or(MapsError::FactName)?;
+    room.copy_from_slice(name.as_bytes());
+    Ok(key)
 }
 
 impl Rings {
@@ -138,6 +164,8 @@ impl Maps {
             places: HashMap::try_from(hash("places")?).map_err(on("places"))?,
             procfiles: HashMap::try_from(hash("procfiles")?).map_err(on("procfiles"))?,
             own: HashMap::try_from(hash("own")?).map_err(on("own"))?,
+            sealed: HashMap::try_from(hash("sealed")?).map_err(on("sealed"))?,
+            facts: HashMap::try_from(hash("facts")?).map_err(on("facts"))?,
             units: HashMap::try_from(hash("units")?).map_err(on("units"))?,
             lost: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "lost")?)).map_err(on("lost"))?,
         })
@@ -221,9 +249,27 @@ impl Maps {
             .any(|(_, label)| Label::decode(&label).is_some_and(|l| l.unit == unit))
     }
 
+    /// What was told first under this name in this boot.
+    pub(crate) fn fact(&self, name: &str) -> Result<Option<Digest>, MapsError> {
+        match self.facts.get(&fact_key(name)?, 0) {
+            Ok(digest) => Ok(Some(digest)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(on("facts")(error)),
+        }
+    }
+
+    pub(crate) fn set_fact(&mut self, name: &str, digest: Digest) -> Result<(), MapsError> {
+        self.facts.insert(fact_key(name)?, digest, 0).map_err(on("facts"))
+    }
+
+    /// Files and folders that are sealed.
+    pub(crate) fn sealed(&self) -> usize {
+        self.sealed.keys().flatten().count()
+    }
+
     /// Forgets which executables get a label at exec, before they are learnt anew.
     pub(crate) fn forget_executables(&mut self) {
-        let known: Vec<[u8; 16]> = self.trusted_exes.keys().flatten().collect();
+        let known: Vec<[u8; INODE_KEY]> = self.trusted_exes.keys().flatten().collect();
         for key in known {
             // Only ENOENT can be the answer, and then it is gone.
             let _ = self.trusted_exes.remove(&key);

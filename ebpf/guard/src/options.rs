@@ -1,6 +1,6 @@
 //! The command line: three paths, each with the installed system's default.
 
-use rempart_api::path;
+use rempart_api::{breakglass, path};
 use std::{ffi::OsString, path::PathBuf};
 
 /// Where the guard finds and puts things.
@@ -12,6 +12,19 @@ pub(crate) struct Options {
     pub(crate) pins: PathBuf,
     /// The agent's executable.
     pub(crate) agent: PathBuf,
+    /// Keys that may sign break-glass tokens.
+    pub(crate) break_glass_keys: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            socket: path::GUARD_SOCKET.into(),
+            pins: path::PINS.into(),
+            agent: "/usr/lib/rempart/rempartd".into(),
+            break_glass_keys: breakglass::KEYS.into(),
+        }
+    }
 }
 
 /// What is wrong with the command line.
@@ -27,11 +40,7 @@ pub(crate) enum OptionsError {
 
 impl Options {
     pub(crate) fn from_args(args: impl Iterator<Item = OsString>) -> Result<Self, OptionsError> {
-        let mut options = Options {
-            socket: path::GUARD_SOCKET.into(),
-            pins: path::PINS.into(),
-            agent: "/usr/lib/rempart/rempartd".into(),
-        };
+        let mut options = Options::default();
         let mut args = args;
         while let Some(word) = args.next() {
             let slot = match word.to_str() {

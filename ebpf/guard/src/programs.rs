@@ -1,6 +1,8 @@
 //! The programs of the object and the hooks they belong to. A hook that the kernel lacks disables
 //! its own row only; without an essential one nothing counts as enforced.
 
+use rempart_api::guard::Program;
+
 /// Where a program is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
@@ -19,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) hook: Hook,
     /// Protection means nothing without it.
     pub(crate) essential: bool,
+    /// Only where that one cannot be loaded: the same for a hook that had other arguments once.
+    pub(crate) instead_of: Option<&'static str>,
 }
 
 const fn essential(name: &'static str, hook: &'static str) -> Row {
@@ -26,6 +30,7 @@ const fn essential(name: &'static str, hook: &'static str) -> Row {
         name,
         hook: Hook::Lsm(hook),
         essential: true,
+        instead_of: None,
     }
 }
 
@@ -34,6 +39,7 @@ const fn optional(name: &'static str, hook: &'static str) -> Row {
         name,
         hook: Hook::Lsm(hook),
         essential: false,
+        instead_of: None,
     }
 }
 
@@ -42,6 +48,7 @@ const fn after(name: &'static str, function: &'static str) -> Row {
         name,
         hook: Hook::FExit(function),
         essential: false,
+        instead_of: None,
     }
 }
 
@@ -76,9 +83,36 @@ pub(crate) const PROGRAMS: &[Row] = &[
     essential("root_changed", "sb_pivotroot"),
     essential("read_code", "kernel_read_file"),
     essential("load_code", "kernel_load_data"),
+    essential("seal_create", "inode_create"),
+    essential("seal_mkdir", "inode_mkdir"),
+    essential("seal_mknod", "inode_mknod"),
+    essential("seal_symlink", "inode_symlink"),
+    essential("seal_link", "inode_link"),
+    optional("seal_attributes", "inode_setattr"),
+    Row {
+        instead_of: Some("seal_attributes"),
+        ..optional("seal_attributes_2", "inode_setattr")
+    },
+    essential("seal_xattr", "inode_setxattr"),
+    essential("seal_xattr_gone", "inode_removexattr"),
+    essential("code_mapped", "mmap_file"),
+    essential("code_allowed", "file_mprotect"),
     optional("perf_open", "perf_event_open"),
     optional("lock_down", "locked_down"),
 ];
+
+/// The programs as the status lists them; two for one hook count as one.
+pub(crate) fn listed(is_attached: impl Fn(&str) -> bool) -> Vec<Program> {
+    let rows = PROGRAMS.iter().filter(|row| row.instead_of.is_none());
+    rows.map(|row| {
+        let stand_ins = PROGRAMS.iter().filter(|other| other.instead_of == Some(row.name));
+        Program {
+            name: row.name.into(),
+            attached: is_attached(row.name) || stand_ins.into_iter().any(|other| is_attached(other.name)),
+        }
+    })
+    .collect()
+}
 
 #[cfg(test)]
 mod tests {

@@ -122,7 +122,19 @@ fn converse(stream: UnixStream, warden: &Warden, feed: &Feed) {
                 &refused("unknown protocol version; install agent and guard of the same release"),
             ),
             Ok(Request::Status { .. }) => reply(&stream, &warden.status()),
-            Ok(Request::Arm { .. }) => reply(&stream, &outcome(warden.arm())),
+            Ok(Request::Arm {
+                node,
+                files,
+                tpm_exclusive,
+                ..
+            }) => reply(&stream, &outcome(warden.arm(&node, files, tpm_exclusive))),
+            Ok(Request::Remember { name, digest, .. }) => {
+                reply(&stream, &outcome(warden.remember(&peer, &name, &digest)))
+            }
+            Ok(Request::BreakGlass { token, signature, .. }) => {
+                reply(&stream, &outcome(warden.break_glass(&token, &signature)))
+            }
+            Ok(Request::Restore { .. }) => reply(&stream, &outcome(warden.restore())),
             Ok(Request::Protect {
                 unit,
                 mode,
@@ -149,7 +161,13 @@ fn converse(stream: UnixStream, warden: &Warden, feed: &Feed) {
 
 fn version(request: &Request) -> u32 {
     match request {
-        Request::Status { v } | Request::Protect { v, .. } | Request::Arm { v } | Request::Events { v } => *v,
+        Request::Status { v }
+        | Request::Protect { v, .. }
+        | Request::Arm { v, .. }
+        | Request::Remember { v, .. }
+        | Request::BreakGlass { v, .. }
+        | Request::Restore { v }
+        | Request::Events { v } => *v,
     }
 }
 
@@ -245,9 +263,8 @@ mod tests {
 
     fn ask(lines: &str) -> Vec<String> {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let warden = Warden::new(Enforcement::Degraded {
-            why: "no-btf: test".into(),
-        });
+        let why = "no-btf: test".into();
+        let warden = Warden::new(Enforcement::Degraded { why }, crate::options::Options::default());
         let server = thread::spawn(move || converse(theirs, &warden, &Feed::default()));
         (&ours).write_all(lines.as_bytes()).expect("sent");
         ours.shutdown(std::net::Shutdown::Write).expect("shut");

@@ -5,8 +5,8 @@ use crate::{
     install::{self, InstallError, Installed},
     maps::{Maps, pin_name},
     options::Options,
-    programs::PROGRAMS,
-    raw,
+    programs::{self, PROGRAMS},
+    raw, seal,
 };
 use aya::programs::links::{FdLink, PinnedLink};
 use rempart_api::guard::Program;
@@ -56,27 +56,33 @@ pub(crate) fn take_over(options: &Options) -> Result<Option<Installed>, Takeover
     }
     let (programs, links) = pinned_links(options)?;
     relabel(&mut maps)?;
-    install::learn(&mut maps, options)?;
-    Ok(Some(Installed { maps, programs, links }))
+    // Learnt once: what is on the disk by now may be root's. A token that lifted the seals had them learnt again at its end.
+    let held = match config.armed {
+        true => seal::hold(),
+        false => seal::learn(&mut maps, options).map_err(InstallError::from)?,
+    };
+    Ok(Some(Installed {
+        maps,
+        programs,
+        links,
+        held,
+    }))
 }
 
 fn pinned_links(options: &Options) -> Result<(Vec<Program>, Vec<FdLink>), TakeoverError> {
-    let mut programs = Vec::new();
+    let mut attached = Vec::new();
     let mut links = Vec::new();
     for row in PROGRAMS {
-        let link = PinnedLink::from_pin(options.pins.join(install::link_pin(row.name)));
-        let attached = link.is_ok();
-        match link {
-            Ok(link) => links.push(link.into()),
+        match PinnedLink::from_pin(options.pins.join(install::link_pin(row.name))) {
+            Ok(link) => {
+                links.push(link.into());
+                attached.push(row.name);
+            }
             Err(_) if row.essential => return Err(TakeoverError::Incomplete(row.name)),
             Err(_) => {}
         }
-        programs.push(Program {
-            name: row.name.into(),
-            attached,
-        });
     }
-    Ok((programs, links))
+    Ok((programs::listed(|name| attached.contains(&name)), links))
 }
 
 /// PID 1's exec has labelled us; without that (no program was told our executable) we do it ourselves.

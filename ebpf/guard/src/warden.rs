@@ -2,20 +2,23 @@
 //! by the label of its own process.
 
 use crate::{
+    breakglass::{self, Here, TokenError},
     enforcement::Enforcement,
     install::Installed,
-    maps::{MapsError, Rings, UNIT_NAME_LEN},
-    raw,
+    maps::{Maps, MapsError, Rings, UNIT_NAME_LEN},
+    options::Options,
+    raw, seal,
 };
 use rempart_api::{
     PROTOCOL_VERSION,
     guard::{Mode, Outcome, Status},
 };
-use rempart_bpf_common::{EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Mode as LabelMode};
+use rempart_bpf_common::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Lift, Mode as LabelMode, Vector};
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Mutex, MutexGuard},
+    time::SystemTime,
 };
 
 /// Why a request is refused. One line each: what, why, what to do.
@@ -50,6 +53,28 @@ pub(crate) enum Refusal {
         "not protected: the process is being traced, or another answers its system calls; end its tracer (strace, a debugger) or its supervisor, then start the unit again"
     )]
     Traced,
+    /// The owner's token is at work.
+    #[error(
+        "not protected: a break-glass token has lifted the protection of {0}; restart the unit when `rempart break-glass end` has been called, or after the next boot if it was `machine`"
+    )]
+    Lifted(&'static str),
+    /// Another digest was told first.
+    #[error(
+        "{0} differs from what it was when this boot was armed; undo the change, have the owner sign a break-glass token, or reboot"
+    )]
+    Differs(String),
+    /// A name that came too late.
+    #[error("{0} was not there when this boot was armed; have the owner sign a break-glass token, or reboot")]
+    TooLate(String),
+    /// Not 32 bytes.
+    #[error("refused: the digest of {0} is not 64 hexadecimal digits")]
+    BadDigest(String),
+    /// The token does not count.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Nothing to end.
+    #[error("refused: no break-glass token lifts anything now")]
+    NothingLifted,
     /// The maps failed.
     #[error(transparent)]
     Maps(#[from] MapsError),
@@ -64,12 +89,14 @@ pub(crate) struct Peer {
 /// The guard's state, shared by all connections.
 pub(crate) struct Warden {
     enforcement: Mutex<Enforcement>,
+    options: Options,
 }
 
 impl Warden {
-    pub(crate) fn new(enforcement: Enforcement) -> Self {
+    pub(crate) fn new(enforcement: Enforcement, options: Options) -> Self {
         Warden {
             enforcement: Mutex::new(enforcement),
+            options,
         }
     }
 
@@ -86,14 +113,36 @@ impl Warden {
                 why: Some(why.clone()),
                 ..Status::default()
             },
-            Enforcement::Active { installed, .. } => Status {
-                v: PROTOCOL_VERSION,
-                enforcing: true,
-                why: None,
-                programs: installed.programs.clone(),
-                armed: installed.maps.config().is_ok_and(|config| config.armed),
-                lost: installed.maps.lost(),
+            Enforcement::Active { installed, .. } => self.active_status(installed),
+        }
+    }
+
+    fn active_status(&self, installed: &Installed) -> Status {
+        let config = installed.maps.config().unwrap_or(Config::EMPTY);
+        let lifted = if is_lifted(&config) { config.lifted } else { 0 };
+        let machine = config.was_lifted & Lift::Machine as u32 != 0;
+        Status {
+            v: PROTOCOL_VERSION,
+            enforcing: !machine,
+            why: machine.then(|| {
+                "break-glass: the machine's protection was lifted by the owner's token in this boot; reboot".to_owned()
+            }),
+            programs: installed.programs.clone(),
+            armed: config.armed,
+            lost: installed.maps.lost(),
+            sealed: installed.maps.sealed(),
+            files_observed: config.files_observed,
+            tpm_exclusive: config.tpm_exclusive,
+            lifted: breakglass::words(lifted),
+            lifted_for_s: if lifted == 0 {
+                0
+            } else {
+                config
+                    .lifted_until
+                    .saturating_sub(boottime_ns())
+                    .div_ceil(1_000_000_000)
             },
+            was_lifted: breakglass::words(config.was_lifted),
         }
     }
 
@@ -117,8 +166,8 @@ impl Warden {
         }
     }
 
-    /// Denies the machine-wide vectors from now on.
-    pub(crate) fn arm(&self) -> Result<(), Refusal> {
+    /// Denies the machine-wide vectors from now on; how, the first request says.
+    pub(crate) fn arm(&self, node: &str, files: Mode, tpm_exclusive: bool) -> Result<(), Refusal> {
         match &mut *self.locked() {
             Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
@@ -126,10 +175,121 @@ impl Warden {
                 if config.armed {
                     return Ok(());
                 }
+                installed.maps.set_fact(&node_fact(node), [1; 32])?;
                 config.armed = true;
+                config.files_observed = files == Mode::Observe;
+                config.tpm_exclusive = tpm_exclusive;
+                config.tpm_major = seal::tpm_major();
                 Ok(installed.maps.set_config(&config)?)
             }
         }
+    }
+
+    /// Notes a digest, or compares it with the first of its name in this boot.
+    pub(crate) fn remember(&self, peer: &Peer, name: &str, digest: &str) -> Result<(), Refusal> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digest, &mut bytes).map_err(|_| Refusal::BadDigest(shown(name)))?;
+        match &mut *self.locked() {
+            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Active { installed, .. } => {
+                let maps = &mut installed.maps;
+                let config = maps.config()?;
+                if !is_agent(maps, peer) {
+                    return Err(Refusal::NotTheAgent);
+                }
+                let open = !config.armed || (is_lifted(&config) && config.lifted & Lift::Files as u32 != 0);
+                let name = fact(name);
+                match maps.fact(&name)? {
+                    Some(known) if known == bytes => Ok(()),
+                    Some(_) if !(config.armed && open) => Err(Refusal::Differs(shown(&name[FACT.len()..]))),
+                    None if !open => Err(Refusal::TooLate(shown(&name[FACT.len()..]))),
+                    _ => Ok(maps.set_fact(&name, bytes)?),
+                }
+            }
+        }
+    }
+
+    /// Lifts what the owner's token says. Logged first: in the journal, and in the ring before what it makes possible.
+    pub(crate) fn break_glass(&self, text: &str, signature: &str) -> Result<(), Refusal> {
+        match &mut *self.locked() {
+            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Active { installed, .. } => {
+                let maps = &mut installed.maps;
+                let path = self.options.break_glass_keys.display().to_string();
+                let keys = breakglass::keys(&fs::read_to_string(&self.options.break_glass_keys).unwrap_or_default());
+                let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default();
+                let accepted = breakglass::judge(
+                    text,
+                    signature,
+                    &Here {
+                        keys: &keys,
+                        path: &path,
+                        is_node: &|name| matches!(maps.fact(&node_fact(name)), Ok(Some(_))),
+                        boot_id: boot_id.trim(),
+                        now: SystemTime::now(),
+                    },
+                )?;
+                let used = format!("token:{}", accepted.identity());
+                if maps.fact(&used)?.is_some() {
+                    return Err(TokenError::Used.into());
+                }
+                maps.set_fact(&used, [1; 32])?;
+                eprintln!("<1>rempart-guard: BREAK-GLASS: {accepted}");
+                let mut config = announce(maps)?;
+                let bits = breakglass::bits(&accepted.token.lift);
+                config.lifted = if is_lifted(&config) { config.lifted | bits } else { bits };
+                config.was_lifted |= bits;
+                let duration = u64::try_from(accepted.duration().as_nanos()).unwrap_or(u64::MAX);
+                config.lifted_until = boottime_ns().saturating_add(duration);
+                Ok(maps.set_config(&config)?)
+            }
+        }
+    }
+
+    /// Ends what a token has lifted.
+    pub(crate) fn restore(&self) -> Result<(), Refusal> {
+        match &mut *self.locked() {
+            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Active { installed, .. } => {
+                let config = installed.maps.config()?;
+                if config.lifted == 0 {
+                    return Err(Refusal::NothingLifted);
+                }
+                Ok(self.end(installed, config)?)
+            }
+        }
+    }
+
+    /// Called each second or so: while files are lifted what is on the disk is learnt, and at the end for the last time.
+    pub(crate) fn tick(&self) {
+        let Enforcement::Active { installed, .. } = &mut *self.locked() else {
+            return;
+        };
+        let done = match installed.maps.config() {
+            Ok(config) if config.lifted == 0 => return,
+            Ok(config) if !is_lifted(&config) => self.end(installed, config),
+            Ok(config) if config.lifted & Lift::Files as u32 != 0 => self.learn(installed),
+            Ok(_) => return,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            eprintln!("<3>rempart-guard: the seals of lifted files: {error}");
+        }
+    }
+
+    fn learn(&self, installed: &mut Installed) -> Result<(), MapsError> {
+        installed.held = seal::learn(&mut installed.maps, &self.options)?;
+        Ok(())
+    }
+
+    fn end(&self, installed: &mut Installed, config: Config) -> Result<(), MapsError> {
+        if config.lifted & Lift::Files as u32 != 0 {
+            self.learn(installed)?;
+        }
+        eprintln!("<1>rempart-guard: BREAK-GLASS: ended");
+        let mut config = announce(&mut installed.maps)?;
+        (config.lifted, config.lifted_until) = (0, 0);
+        installed.maps.set_config(&config)
     }
 
     /// The rings, for the one thread that reads them.
@@ -159,6 +319,44 @@ impl Warden {
     }
 }
 
+/// Where the kernel names this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Before the names that the agent gives.
+const FACT: &str = "fact:";
+
+fn fact(name: &str) -> String {
+    format!("{FACT}{name}")
+}
+
+fn node_fact(name: &str) -> String {
+    format!("node:{name}")
+}
+
+fn shown(name: &str) -> String {
+    name.escape_default().to_string()
+}
+
+fn boottime_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+fn is_lifted(config: &Config) -> bool {
+    config.lifted != 0 && boottime_ns() < config.lifted_until
+}
+
+/// Has the programs record that break-glass begins or ends; returns the configuration as it is then.
+fn announce(maps: &mut Maps) -> Result<Config, MapsError> {
+    let mut config = maps.config()?;
+    config.announce = Vector::BreakGlass as u32;
+    maps.set_config(&config)?;
+    // The record is all that comes of it.
+    let _ = nix::unistd::getpgid(Some(nix::unistd::getpid()));
+    config.announce = 0;
+    Ok(config)
+}
+
 fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: &OwnedFd) -> Result<(), Refusal> {
     let pid = pid_of(pidfd)?;
     let refused = |error: std::io::Error| Refusal::Label(error.to_string());
@@ -175,6 +373,13 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     };
     if armed && !is_agent(maps, peer) {
         return Err(Refusal::NotTheAgent);
+    }
+    let config = maps.config()?;
+    if config.was_lifted & Lift::Machine as u32 != 0 {
+        return Err(Refusal::Lifted("the machine"));
+    }
+    if is_lifted(&config) && unit != EXE_AGENT_UNIT {
+        return Err(Refusal::Lifted("Rempart's files"));
     }
     let wanted = maps.unit(unit)?;
     if let Some(present) = present.filter(|label| label.unit != wanted) {
@@ -200,7 +405,7 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     }
 }
 
-fn is_agent(maps: &crate::maps::Maps, peer: &Peer) -> bool {
+fn is_agent(maps: &Maps, peer: &Peer) -> bool {
     let Some(pidfd) = &peer.pidfd else { return false };
     matches!(raw::label(maps.labels_fd(), pidfd.as_fd()), Ok(Some(label)) if label.is_agent())
 }
@@ -255,9 +460,8 @@ mod tests {
     use super::*;
 
     fn degraded() -> Warden {
-        Warden::new(Enforcement::Degraded {
-            why: "no-bpf-lsm: x".into(),
-        })
+        let why = "no-bpf-lsm: x".into();
+        Warden::new(Enforcement::Degraded { why }, Options::default())
     }
 
     fn own_pidfd() -> Option<OwnedFd> {
@@ -274,7 +478,16 @@ mod tests {
                 .protect(&peer, "x.service", Mode::Enforce, true, own_pidfd())
                 .is_ok()
         );
-        assert!(matches!(warden.arm(), Err(Refusal::Degraded(_))));
+        assert!(matches!(
+            warden.arm("n", Mode::Enforce, true),
+            Err(Refusal::Degraded(_))
+        ));
+        assert!(matches!(warden.break_glass("", ""), Err(Refusal::Degraded(_))));
+        assert!(matches!(
+            warden.remember(&peer, "x", &"00".repeat(32)),
+            Err(Refusal::Degraded(_))
+        ));
+        assert!(matches!(warden.remember(&peer, "x", "00"), Err(Refusal::BadDigest(_))));
         let status = warden.status();
         assert!(!status.enforcing && status.why.is_some_and(|why| why.starts_with("no-bpf-lsm")));
     }

@@ -38,8 +38,41 @@ pub enum Request {
         #[serde(default)]
         allow_degraded: bool,
     },
-    /// Deny machine-wide vectors (foreign BPF, modules, kernel memory) until the next boot.
+    /// Deny machine-wide vectors (foreign BPF, modules, kernel memory, the TPM, changes of Rempart's own files) until the next boot.
+    /// What a first request has set stays: later ones only confirm.
     Arm {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// The node's name, to which a break-glass token is bound.
+        #[serde(default)]
+        node: String,
+        /// What happens to changes of sealed files; `kill` counts as `enforce`.
+        #[serde(default = "enforce")]
+        files: Mode,
+        /// Only the agent, and systemd where it measures, may use the TPM.
+        #[serde(default)]
+        tpm_exclusive: bool,
+    },
+    /// Note a digest under a name, or compare it with what was noted first in this boot. Once armed no new name is taken.
+    Remember {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// What it is the digest of, such as `configuration`.
+        name: String,
+        /// 32 bytes, hexadecimal.
+        digest: String,
+    },
+    /// Lift a protection for a while, by the owner's word.
+    BreakGlass {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// The token's text.
+        token: String,
+        /// Its SSH signature, armored.
+        signature: String,
+    },
+    /// End what a token has lifted before its time.
+    Restore {
         /// [`crate::PROTOCOL_VERSION`].
         v: u32,
     },
@@ -48,6 +81,30 @@ pub enum Request {
         /// [`crate::PROTOCOL_VERSION`].
         v: u32,
     },
+}
+
+const fn enforce() -> Mode {
+    Mode::Enforce
+}
+
+/// What a break-glass token lifts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lift {
+    /// Rempart's own files may be changed: an upgrade, a new configuration. Nothing is released meanwhile.
+    Files,
+    /// What is denied to the machine as a whole is let through. Nothing is released before the next boot.
+    Machine,
+}
+
+impl Lift {
+    /// As tokens write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Lift::Files => "files",
+            Lift::Machine => "machine",
+        }
+    }
 }
 
 /// One program of the guard.
@@ -74,6 +131,24 @@ pub struct Status {
     pub armed: bool,
     /// Events that did not fit into the ring since boot. The denials took place all the same.
     pub lost: u64,
+    /// Files and folders of Rempart's own that are sealed.
+    #[serde(default)]
+    pub sealed: usize,
+    /// Changes of them are recorded only.
+    #[serde(default)]
+    pub files_observed: bool,
+    /// Only the agent, and systemd where it measures, may use the TPM.
+    #[serde(default)]
+    pub tpm_exclusive: bool,
+    /// What a break-glass token lifts now.
+    #[serde(default)]
+    pub lifted: Vec<Lift>,
+    /// Seconds until that ends.
+    #[serde(default)]
+    pub lifted_for_s: u64,
+    /// What was lifted at any time since boot.
+    #[serde(default)]
+    pub was_lifted: Vec<Lift>,
 }
 
 /// What became of a request other than `status` and `events`.

@@ -7,6 +7,8 @@
 
 /// Messages on the agent socket, between rempart-wrap and rempartd.
 pub mod agent;
+/// Break-glass tokens.
+pub mod breakglass;
 /// Names on the system bus.
 pub mod bus;
 /// Exit codes of all programs (sysexits.h).

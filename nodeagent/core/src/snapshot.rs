@@ -72,6 +72,18 @@ impl Snapshot {
         }
     }
 
+    /// What defines each unit, as one text.
+    pub fn texts(&self) -> Vec<(String, String)> {
+        let text = |Definition(parts): &Definition| {
+            let lines = parts.iter().map(|(name, digest)| format!("{digest} {name}\n"));
+            lines.collect::<String>()
+        };
+        self.0
+            .iter()
+            .map(|(unit, definition)| (unit.clone(), text(definition)))
+            .collect()
+    }
+
     /// Number of units recorded.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -9,7 +9,9 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{
-    agent, attest, doctor,
+    agent, attest,
+    breakglass::{self, BreakGlass},
+    doctor,
     failure::Failure,
     policy::{self, PolicyCommand},
     status, talk,
@@ -50,6 +52,9 @@ enum Command {
     /// Reference values for the Verifier.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Lift a protection for a while, by the owner's signed word.
+    #[command(subcommand)]
+    BreakGlass(BreakGlass),
     /// What this machine lacks, and what to do about it.
     Doctor {
         /// As one JSON array.
@@ -141,6 +146,7 @@ pub fn run() -> Result<ExitCode, Failure> {
             block(async { talk::events(&agent::connect(bus).await?, json, number).await })
         }
         Command::Policy(asked) => policy::run(&asked),
+        Command::BreakGlass(asked) => block(breakglass::run(bus, &asked)),
         Command::Doctor { json } => block(doctor::run(bus, json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());

@@ -8,6 +8,8 @@ mod agent;
 mod arguments;
 /// `rempart attest`.
 mod attest;
+/// `rempart break-glass`.
+mod breakglass;
 /// `rempart doctor`.
 mod doctor;
 /// Exit codes and the one line that goes with each.

@@ -125,6 +125,30 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
     if let Some(why) = &guard.why {
         println!("            {}", one_line(why));
     }
+    if guard.armed {
+        let files = if guard.files_observed {
+            "changes are recorded only"
+        } else {
+            "changes are refused"
+        };
+        let tpm = if guard.tpm_exclusive {
+            "the agent's alone"
+        } else {
+            "open to root"
+        };
+        println!(
+            "            {} of Rempart's own files: {files}; TPM: {tpm}",
+            guard.sealed
+        );
+    }
+    if !guard.lifted.is_empty() {
+        let words: Vec<&str> = guard.lifted.iter().map(|lift| lift.word()).collect();
+        println!(
+            "            BREAK-GLASS: {} lifted for another {} s; nothing is released",
+            words.join(" and "),
+            guard.lifted_for_s
+        );
+    }
     if guard.lost > 0 {
         println!("            {} events were lost (the denials took place)", guard.lost);
     }

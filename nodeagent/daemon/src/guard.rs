@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+    unistd::{Pid, getpgid},
+};
 use rempart_api::{
     PROTOCOL_VERSION as V,
     guard::{Event, Mode, Outcome, Request, Status},
@@ -40,6 +44,16 @@ pub enum GuardError {
         path: String,
         /// What the kernel says.
         why: std::io::Error,
+    },
+    /// Somebody else listens there.
+    #[error(
+        "process {pid} listens at {path} and is not the guard; find out who put it there, then: systemctl restart rempart-guard rempartd"
+    )]
+    Impostor {
+        /// The guard's socket.
+        path: String,
+        /// Who.
+        pid: i32,
     },
     /// It does not speak the protocol.
     #[error("rempart-guard: {0}; bring agent and guard to the same release")]
@@ -113,9 +127,25 @@ impl Guard {
         done(self.exchange(&request, Some(pidfd)).await?)
     }
 
-    /// Denies machine-wide vectors from now on.
-    pub async fn arm(&self) -> Result<(), GuardError> {
-        let outcome = self.exchange(&Request::Arm { v: V }, None).await?;
+    /// Has the guard note a digest, or compare it with the one that it noted first in this boot.
+    pub async fn remember(&self, name: &str, digest: &[u8; 32]) -> Result<(), GuardError> {
+        let request = Request::Remember {
+            v: V,
+            name: name.to_owned(),
+            digest: hex::encode(digest),
+        };
+        done(self.exchange(&request, None).await?)
+    }
+
+    /// Denies machine-wide vectors from now on, for the node of this name.
+    pub async fn arm(&self, node: &str, files: Mode, tpm_exclusive: bool) -> Result<(), GuardError> {
+        let request = Request::Arm {
+            v: V,
+            node: node.to_owned(),
+            files,
+            tpm_exclusive,
+        };
+        let outcome = self.exchange(&request, None).await?;
         // Nobody is to be shown the state of before.
         *self.recent.lock().await = None;
         done(outcome)
@@ -132,12 +162,21 @@ impl Guard {
     }
 
     async fn connect(&self) -> Result<UnixStream, GuardError> {
-        UnixStream::connect(&self.path)
-            .await
-            .map_err(|why| GuardError::Unreachable {
+        let unreachable = |why| GuardError::Unreachable {
+            path: self.path.display().to_string(),
+            why,
+        };
+        let stream = UnixStream::connect(&self.path).await.map_err(unreachable)?;
+        // Root can put another socket in its place. The guard's programs let the agent ask this about the guard only.
+        let listener = stream.peer_cred().map_err(unreachable)?.pid().map(Pid::from_raw);
+        match getpgid(listener) {
+            Err(Errno::EPERM) => Err(GuardError::Impostor {
                 path: self.path.display().to_string(),
-                why,
-            })
+                pid: listener.map_or(0, Pid::as_raw),
+            }),
+            Err(other) => Err(unreachable(other.into())),
+            Ok(_) => Ok(stream),
+        }
     }
 
     async fn exchange<A: DeserializeOwned>(

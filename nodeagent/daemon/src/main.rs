@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+/// Digests that the guard keeps for this boot.
+mod anchor;
 /// Challenge, Evidence, result.
 mod attest;
 /// The audit log's file.
@@ -14,6 +16,8 @@ mod clock;
 mod guard;
 /// Log lines for the journal.
 mod log;
+/// What is mounted at the places that the agent trusts.
+mod mounts;
 /// The state machine, driven.
 mod node;
 /// Whether the Verifier has another policy.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rempart_api::bus::State as Word;
+use rempart_api::{bus::State as Word, guard::Mode};
 use rempart_backend::{Backend, Grant, GrantSource, Later};
 use rempart_core::{
     audit::What,
@@ -20,10 +20,12 @@ use tokio::{
 };
 
 use crate::{
+    anchor::Anchors,
     attest::{Attestor, Facts, Failure},
     audit::Audit,
     clock,
     guard::{Guard, GuardError},
+    release::Units,
     systemd::notify,
 };
 
@@ -61,6 +63,21 @@ pub struct Node {
     audit: Arc<Audit>,
     guard: Guard,
     degraded: Degraded,
+    arming: Arming,
+}
+
+/// How the machine is armed, and what must hold before that.
+pub struct Arming {
+    /// The node's name.
+    pub node: String,
+    /// What happens to changes of our own files.
+    pub files: Mode,
+    /// The TPM is the agent's alone.
+    pub tpm_exclusive: bool,
+    /// What must not change.
+    pub anchors: Anchors,
+    /// The units, of which some may.
+    pub units: Arc<Units>,
 }
 
 struct Inner {
@@ -79,6 +96,7 @@ impl Node {
         audit: Arc<Audit>,
         guard: Guard,
         degraded: Degraded,
+        arming: Arming,
     ) -> Arc<Self> {
         let view = View {
             state: Word::Booting,
@@ -102,6 +120,7 @@ impl Node {
             audit,
             guard,
             degraded,
+            arming,
         })
     }
 
@@ -148,11 +167,16 @@ impl Node {
         })
     }
 
+    async fn armed_round(&self) -> Result<Grant, Failure> {
+        let held = self.arming.anchors.hold(&self.guard, &self.arming.units).await;
+        held.map_err(Failure::Failed)?;
+        let grant = self.attestor.round().await?;
+        self.arm().await?;
+        Ok(grant)
+    }
+
     async fn one_round(self: &Arc<Self>) {
-        let attested = match self.attestor.round().await {
-            Ok(grant) => self.arm().await.map(|()| grant),
-            Err(failure) => Err(failure),
-        };
+        let attested = self.armed_round().await;
         let input = match attested {
             Ok(grant) => {
                 let grant = Arc::new(grant);
@@ -319,7 +343,13 @@ impl Node {
 
     /// Has the guard deny the machine-wide vectors: before anybody may take a secret, and again at each round.
     async fn arm(&self) -> Result<(), Failure> {
-        match self.guard.arm().await {
+        let Arming {
+            node,
+            files,
+            tpm_exclusive,
+            ..
+        } = &self.arming;
+        match self.guard.arm(node, *files, *tpm_exclusive).await {
             Ok(()) => Ok(()),
             // A kernel that enforces nothing; each release asks the guard for itself, and guard.degraded decides there.
             Err(error @ GuardError::Refused(_)) => {

@@ -20,11 +20,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     STACK,
+    anchor::Anchors,
     attest::Attestor,
     audit::Audit,
     bus::{self, Agent},
     guard::Guard,
-    node::Node,
+    mounts,
+    node::{Arming, Node},
     policy,
     release::{self, Releases, Units},
     setup::{Setup, SetupError},
@@ -35,6 +37,8 @@ use crate::{
 
 /// The unit's name, as the guard labels it.
 const UNIT: &str = "rempartd.service";
+/// The system bus.
+const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// Wait before the guard is asked again.
 const GUARD_RETRY: Duration = Duration::from_secs(5);
 /// Different reasons reported for a missing guard.
@@ -79,15 +83,6 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     let tpm = TpmLine::start(setup.tpm.clone()).context("no thread for the TPM")?;
     let attestor = Attestor::new(&setup, tpm, audit.clone(), guard.clone());
     let pace = Pace::every(setup.settings.interval);
-    let node = Node::new(
-        pace,
-        attestor,
-        backend.clone(),
-        audit.clone(),
-        guard.clone(),
-        setup.settings.degraded,
-    );
-
     let bus = connect(setup.places.bus.as_deref())
         .await
         .context("no connection to the system bus; check: systemctl status dbus")?;
@@ -102,6 +97,28 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
             }
         },
     );
+    let mounts = mounts::trusted().context("the table of mounts cannot be read; the agent needs /proc")?;
+    let arming = Arming {
+        node: setup.settings.node.clone(),
+        files: setup.settings.files,
+        tpm_exclusive: setup.settings.tpm_exclusive,
+        anchors: Anchors::new(&setup.text, &mounts, &units),
+        units: units.clone(),
+    };
+    // Before `systemctl restart` returns, so that a token may be ended right after it. Each round asks again while this fails.
+    if let Err(why) = arming.anchors.hold(&guard, &units).await {
+        tracing::error!("not to be attested as it is: {why}");
+    }
+    let node = Node::new(
+        pace,
+        attestor,
+        backend.clone(),
+        audit.clone(),
+        guard.clone(),
+        setup.settings.degraded,
+        arming,
+    );
+
     publish(&bus, &setup, &node, &audit, &guard, &units).await?;
     let socket = &setup.places.socket;
     let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
@@ -160,7 +177,8 @@ fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
 async fn connect(address: Option<&str>) -> zbus::Result<zbus::Connection> {
     match address {
         Some(address) => zbus::connection::Builder::address(address)?.build().await,
-        None => zbus::Connection::system().await,
+        // Not Connection::system(): it obeys the environment.
+        None => zbus::connection::Builder::address(SYSTEM_BUS)?.build().await,
     }
 }
 

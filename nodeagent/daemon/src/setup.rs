@@ -117,6 +117,8 @@ pub struct Setup {
     pub verifier: Trust,
     /// Trust in the vault, when it is another server.
     pub vault: Option<Trust>,
+    /// All that was read, for comparison with an earlier start.
+    pub text: String,
 }
 
 impl Setup {
@@ -130,9 +132,15 @@ impl Setup {
             Degraded::Allow => Ordinary::Allow,
         })?;
         let tpm = tpm(&settings)?;
-        let verifier = trust(&settings.verifier_ca)?;
+        let mut text = format!("{settings:?}\n{:?}\n", arguments.places);
+        let mut trusted = |ca: &Path| {
+            let (pem, trust) = trust(ca)?;
+            text.push_str(&String::from_utf8_lossy(&pem));
+            Ok::<_, SetupError>(trust)
+        };
+        let verifier = trusted(&settings.verifier_ca)?;
         let vault = match &settings.vault {
-            Vault::OpenBao { ca, .. } => Some(trust(ca)?),
+            Vault::OpenBao { ca, .. } => Some(trusted(ca)?),
             Vault::Verifier => None,
         };
         if arguments.check {
@@ -147,6 +155,7 @@ impl Setup {
             tpm,
             verifier,
             vault,
+            text,
         })))
     }
 }
@@ -225,13 +234,14 @@ fn tpm(settings: &Settings) -> Result<TpmOptions, SetupError> {
     Ok(options)
 }
 
-fn trust(ca: &Path) -> Result<Trust, SetupError> {
+fn trust(ca: &Path) -> Result<(Vec<u8>, Trust), SetupError> {
     let name = ca.display().to_string();
     let pem = fs::read(ca).map_err(|why| SetupError::OperatorUnreadable {
         path: name.clone(),
         why,
     })?;
-    Ok(Trust::pinned(&name, &pem)?)
+    let trust = Trust::pinned(&name, &pem)?;
+    Ok((pem, trust))
 }
 
 #[cfg(test)]

@@ -149,7 +149,26 @@ impl Stage {
     }
 }
 
-/// The attack tool, as a tree over the guest's `/`.
+/// The key that signs break-glass tokens of the test's machines.
+pub fn owners_key() -> PathBuf {
+    rempart_harness::cache_dir().join("break-glass").join("key")
+}
+
+/// Made once: its public half is in the image, and measured with it.
+fn make_owners_key() -> anyhow::Result<String> {
+    let key = owners_key();
+    if !key.exists() {
+        std::fs::create_dir_all(key.parent().context("a folder")?)?;
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f"])
+            .arg(&key)
+            .status()?;
+        anyhow::ensure!(made.success(), "ssh-keygen makes no key");
+    }
+    Ok(std::fs::read_to_string(key.with_extension("pub"))?)
+}
+
+/// The attack tool and the owner's public key, as a tree over the guest's `/`.
 fn attack_tool() -> anyhow::Result<PathBuf> {
     let tree = rempart_harness::cache_dir().join("attack-overlay");
     let folder = tree.join("usr/lib/rempart-test");
@@ -158,5 +177,8 @@ fn attack_tool() -> anyhow::Result<PathBuf> {
         rempart_harness::program("rempart-attack")?,
         folder.join("rempart-attack"),
     )?;
+    let configuration = tree.join("etc/rempart");
+    std::fs::create_dir_all(&configuration)?;
+    std::fs::write(configuration.join("break-glass.keys"), make_owners_key()?)?;
     Ok(tree)
 }

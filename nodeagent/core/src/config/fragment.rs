@@ -50,7 +50,8 @@ fragment!(TpmFragment {
     tcti: String,
     ak: String,
     ek: String,
-    bank: String
+    bank: String,
+    exclusive: bool
 });
 fragment!(TeeFragment {
     provider: String,
@@ -65,7 +66,10 @@ fragment!(VaultFragment {
     auth_mount: String,
     cert_mount: String
 });
-fragment!(GuardFragment { degraded: String });
+fragment!(GuardFragment {
+    degraded: String,
+    files: String
+});
 fragment!(MemoryFragment { degraded: String });
 fragment!(AttestFragment {
     interval: String,

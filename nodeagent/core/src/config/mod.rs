@@ -6,6 +6,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use rempart_api::guard::Mode;
+
 /// One file as written.
 mod fragment;
 /// Where a server is.
@@ -104,6 +106,10 @@ pub struct Settings {
     pub vault: Vault,
     /// What a kernel that does not enforce means.
     pub degraded: Degraded,
+    /// What happens to changes of Rempart's own files while the machine is armed.
+    pub files: Mode,
+    /// Only the agent, and systemd where it measures the boot, may use the TPM while the machine is armed.
+    pub tpm_exclusive: bool,
     /// What it means that the agent's own memory is not secret.
     pub memory: Degraded,
     /// Time between two attestations.
@@ -130,6 +136,15 @@ impl Settings {
             .url
             .ok_or(ConfigError::OperatorMissing("verifier.url"))?;
         let verifier_ca = absolute("verifier.ca", merged.verifier.ca)?;
+        let systemd_report = match merged.attest.systemd_report.as_deref() {
+            None | Some("off") => SystemdReport::Off,
+            Some("auto") => SystemdReport::Auto,
+            Some("required") => SystemdReport::Required,
+            Some(other) => {
+                let why = "must be \"off\", \"auto\" or \"required\"";
+                return Err(value("attest.systemd_report", other, why));
+            }
+        };
         Ok(Self {
             node,
             verifier: Origin::parse("verifier.url", &url)?,
@@ -143,17 +158,23 @@ impl Settings {
             tee: tee::judge(merged.tee)?,
             vault: vault::judge(merged.vault)?,
             degraded: degraded("guard.degraded", merged.guard.degraded.as_deref())?,
+            files: match merged.guard.files.as_deref() {
+                None | Some("enforce") => Mode::Enforce,
+                Some("observe") => Mode::Observe,
+                Some(other) => return Err(value("guard.files", other, "must be \"enforce\" or \"observe\"")),
+            },
+            tpm_exclusive: match (merged.tpm.exclusive, systemd_report) {
+                (Some(true), SystemdReport::Auto | SystemdReport::Required) => {
+                    let why =
+                        "systemd needs the TPM for its report; set attest.systemd_report = \"off\", or this to false";
+                    return Err(value("tpm.exclusive", "true", why));
+                }
+                (None, report) => report == SystemdReport::Off,
+                (Some(exclusive), _) => exclusive,
+            },
             memory: degraded("memory.degraded", merged.memory.degraded.as_deref())?,
             interval: interval(merged.attest.interval.as_deref().unwrap_or("10m"))?,
-            systemd_report: match merged.attest.systemd_report.as_deref() {
-                None | Some("off") => SystemdReport::Off,
-                Some("auto") => SystemdReport::Auto,
-                Some("required") => SystemdReport::Required,
-                Some(other) => {
-                    let why = "must be \"off\", \"auto\" or \"required\"";
-                    return Err(value("attest.systemd_report", other, why));
-                }
-            },
+            systemd_report,
         })
     }
 }

@@ -88,6 +88,8 @@ pub struct Units {
     snapshot: Snapshot,
     /// For each unit its last start, and the commands of it that were served.
     served: Mutex<BTreeMap<String, (String, BTreeSet<usize>)>>,
+    /// Units of which the guard remembers another definition, with its words.
+    withdrawn: Mutex<BTreeMap<String, String>>,
 }
 
 /// What the units were at the agent's first start in this boot: an agent that is started again must not take what
@@ -157,10 +159,32 @@ impl Units {
                 why: error.to_string(),
             })?
             .ok_or_else(|| Refusal::UnitNotOptedIn { unit: unit() })?;
+        let withdrawn = self
+            .withdrawn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&caller.unit)
+            .cloned();
+        if let Some(what) = withdrawn {
+            return Err(Refusal::UnitChanged { unit: unit(), what });
+        }
         match self.snapshot.judge(&caller.unit, &definition(&files, &caller.files)) {
             Verdict::Unchanged => Ok(opt_in),
             Verdict::Changed(what) => Err(Refusal::UnitChanged { unit: unit(), what }),
             Verdict::Unknown => Err(Refusal::UnitNew { unit: unit() }),
+        }
+    }
+
+    /// What defines each unit, as one text.
+    pub fn definitions(&self) -> Vec<(String, String)> {
+        self.snapshot.texts()
+    }
+
+    /// Nothing for `unit`: it is not what it was when this boot was armed.
+    pub fn withdraw(&self, unit: &str, why: &str) {
+        let mut withdrawn = self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if withdrawn.insert(unit.to_owned(), why.to_owned()).is_none() {
+            tracing::error!("{unit} gets nothing: {why}");
         }
     }
 

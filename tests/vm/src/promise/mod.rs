@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod attack;
+mod break_glass;
 mod drift;
 mod embedded_store;
 mod foreign_policy;
@@ -21,6 +22,7 @@ mod prediction;
 mod release;
 mod same_name;
 mod secure_boot;
+mod stand_in;
 mod vault_away;
 mod verifier_away;
 mod wrong_image;
@@ -48,6 +50,8 @@ pub const VM: Group = Group {
         ("release", release::play),
         ("attack", attack::play),
         ("impostor", impostor::play),
+        ("stand_in", stand_in::play),
+        ("break_glass", break_glass::play),
         ("wrong_role", wrong_role::play),
         ("vault_away", vault_away::play),
         ("verifier_away", verifier_away::play),

@@ -15,7 +15,8 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     let text = stage.site().predict(&image, &[])?;
     let registers = stage
         .node()?
-        .sh("tpm2_pcrread sha256:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14")?
+        // By the kernel: the TPM itself is the agent's alone.
+        .sh("cd /sys/class/tpm/tpm0/pcr-sha256 && grep -H . *")?
         .stdout;
     for pcr in PREDICTED {
         let Some(accepted) = values(&text, pcr) else {
@@ -69,11 +70,11 @@ fn values(policy: &str, pcr: u8) -> Option<Vec<String>> {
     )
 }
 
-/// One value out of tpm2_pcrread's answer.
+/// One value out of the kernel's table.
 fn register(answer: &str, pcr: u8) -> String {
     let line = answer.lines().find_map(|line| {
         let (index, value) = line.split_once(':')?;
-        (index.trim().parse() == Ok(pcr)).then(|| value.trim().trim_start_matches("0x").to_lowercase())
+        (index.trim().parse() == Ok(pcr)).then(|| value.trim().to_lowercase())
     });
     line.unwrap_or_default()
 }
@@ -83,13 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_and_an_answer_of_tpm2_tools_are_read() {
+    fn a_policy_and_the_kernels_table_are_read() {
         let digits = "ab".repeat(32);
         let policy =
             format!("name = \"x\"\npcr1 = [\"{digits}\"]\npcr11 = [\n    \"{digits}\",\n    \"{digits}\",\n]\n");
         assert_eq!(values(&policy, 11).map(|list| list.len()), Some(2));
         assert_eq!(values(&policy, 7), None);
-        let answer = format!("  sha256:\n    1 : 0x00\n    11: 0x{}\n", digits.to_uppercase());
+        let answer = format!("1:00\n11:{}\n", digits.to_uppercase());
         assert_eq!(register(&answer, 11), digits);
     }
 }

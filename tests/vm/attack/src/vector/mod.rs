@@ -57,6 +57,8 @@ pub(crate) struct Vector {
 mod cgroup;
 /// What several vectors do the same way.
 mod common;
+/// What the vectors on Rempart's own files do the same way.
+mod own_file;
 /// What the mount vectors do the same way.
 mod place;
 /// What the tracing vectors do the same way.
@@ -88,7 +90,10 @@ registry! {
     // The machine
     bpf_load, bpf_obj_pin, module_load, init_module, kcore, kallsyms, dev_mem, kpage, core_pattern, kexec, perf,
     cgroup_v1, sysrq, modprobe_path, kpagecount, kcore_early, kprobe, uprobe, trace_read, debugfs, port, iopl,
-    pci_config, packet_capture,
+    pci_config, tpm_open, packet_capture,
+    // Rempart's own files
+    file_write, file_truncate, file_mode, file_xattr, file_replace, file_unlink, file_new, file_link, file_folder, file_mount,
+    ld_so_preload, ld_so_preload_rename,
     // The guard's own
     bpf_map, bpf_prog, pin_get, link_pin_get, link_detach, unpin, pin_rename, bpffs_umount, umount_ns,
     mount_over, mount_bind, mount_move, move_mount, fsmount, open_tree, mount_ns, pivot_root,

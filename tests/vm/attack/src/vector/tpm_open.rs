@@ -1,0 +1,38 @@
+//! The TPM's device, by a node that we make ourselves: who can use it can have a quote signed, as the agent does.
+
+use super::{Scope, Vector};
+use crate::{
+    attempt::{Attempt, Step},
+    sys,
+    target::Target,
+};
+use std::fs::{self, File};
+
+pub(super) const VECTOR: Vector = Vector {
+    name: "TPM_OPEN",
+    title: "The TPM's device, by a node that we make ourselves: who can use it can have a quote signed, as the agent does",
+    source: "tpm(4)",
+    hook: "file_open",
+    scope: Scope::Machine,
+    recorded_as: "TPM_OPEN",
+    stopped: true,
+    note: "the agent, and programs of systemd that measure, may",
+    attempt,
+};
+
+fn attempt(_target: &Target) -> Attempt {
+    let path = c"/dev/rempart-attack-tpm";
+    let node = libc::makedev(10, 224);
+    let args = [path.as_ptr() as u64, u64::from(libc::S_IFCHR | 0o600), node, 0, 0, 0];
+    sys::call(libc::SYS_mknod, args).step("mknod")?;
+    let opened = File::options().read(true).write(true).open("/dev/rempart-attack-tpm");
+    let _ = fs::remove_file("/dev/rempart-attack-tpm");
+    match opened {
+        Ok(_) => Ok("opened".into()),
+        // The driver's own answers, which come after the hook: there is none, or somebody uses it.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBUSY)) => {
+            Ok(format!("let through to the driver: {error}"))
+        }
+        Err(error) => Err(error).step("open the TPM"),
+    }
+}
