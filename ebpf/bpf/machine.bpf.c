@@ -38,7 +38,7 @@ int BPF_PROG(perf_open)
 
 static __always_inline int device(struct inode *inode)
 {
-	__u32 rdev = BPF_CORE_READ(inode, i_rdev);
+	__u32 rdev = inode->i_rdev;
 
 	if (rdev == MKDEV(1, 1) || rdev == MKDEV(1, 2) || rdev == MKDEV(1, 4))
 		return judge_machine(V_DEV_MEM, 0);

@@ -82,18 +82,19 @@ static __always_inline int task_file(struct file *file, struct inode *inode, boo
 	return judge(target, target_pid, vector, vector == V_ENVIRON_READ ? SPARED : 0);
 }
 
-static __always_inline void learn(struct inode *inode)
+static __noinline int learn(struct inode *inode)
 {
 	struct config *cfg = the_config();
 	struct exe exe = {};
 	struct label copy;
 
 	if (!cfg || !cfg->learn_tgid || cfg->learn_tgid != actor_tgid() || !actor_is_guard())
-		return;
+		return 0;
 	exe.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	exe.ino = BPF_CORE_READ(inode, i_ino);
 	copy = cfg->learn;
 	bpf_map_update_elem(&trusted_exes, &exe, &copy, BPF_ANY);
+	return 0;
 }
 
 #endif
