@@ -199,9 +199,11 @@ enum lockdown_reason {
 #define ENOSPC 28
 
 #define S_IFMT 0170000
+#define S_IFSOCK 0140000
 #define S_IFDIR 0040000
 #define S_IFREG 0100000
 #define S_IFCHR 0020000
+#define S_IFIFO 0010000
 
 #define FMODE_READ 0x1
 #define FMODE_WRITE 0x2

@@ -56,7 +56,7 @@ static __always_inline int tpm(struct config *cfg)
 
 static __always_inline int device(struct inode *inode)
 {
-	__u32 rdev = BPF_CORE_READ(inode, i_rdev);
+	__u32 rdev = inode->i_rdev;
 	struct config *cfg = the_config();
 
 	if (rdev == MKDEV(1, 1) || rdev == MKDEV(1, 2) || rdev == MKDEV(1, 4))

@@ -59,12 +59,18 @@ static __always_inline bool is_armed(void)
 #define CHANGED (SEAL_FILE | SEAL_CODE)
 #define RENAMED (SEAL_FILE | SEAL_FOLDER | SEAL_NAME)
 
-/* Opened for writing. */
-static __always_inline int seal_open(struct inode *inode)
+/* Opened for writing, on an armed machine. */
+static __noinline int sealed_opened(struct inode *inode)
 {
-	if (!is_armed() || !(seal_of(inode) & CHANGED))
-		return 0;
-	return judge_sealed(V_FILE_TAMPER);
+	struct inode_key key = {};
+	__u32 *seal;
+
+	/* Not by key_of: this is done at each such open, and the pointer is one that may be followed without a helper. */
+	key.dev = inode->i_sb->s_dev;
+	key.ino = inode->i_ino;
+	key.generation = inode->i_generation;
+	seal = bpf_map_lookup_elem(&sealed, &key);
+	return seal && (*seal & CHANGED) ? judge_sealed(V_FILE_TAMPER) : 0;
 }
 
 static __always_inline bool is_preload(struct dentry *dentry)
@@ -165,7 +171,7 @@ int BPF_PROG(seal_xattr_gone, void *idmap, struct dentry *dentry)
 }
 
 /* What the guard opens while it learns. */
-static __always_inline void learn(struct inode *inode)
+static __noinline int learn(struct inode *inode)
 {
 	struct config *cfg = the_config();
 	struct inode_key key = {};
@@ -173,7 +179,7 @@ static __always_inline void learn(struct inode *inode)
 	struct label copy;
 
 	if (!cfg || !cfg->learn_tid || cfg->learn_tid != (__u32)bpf_get_current_pid_tgid() || !actor_is_guard())
-		return;
+		return 0;
 	key_of(inode, &key);
 	copy = cfg->learn;
 	if (copy.unit)
@@ -184,6 +190,7 @@ static __always_inline void learn(struct inode *inode)
 		seal |= *known;
 	if (seal)
 		bpf_map_update_elem(&sealed, &key, &seal, BPF_ANY);
+	return 0;
 }
 
 /* Programs of ours that no other code is to run in. */

@@ -6,6 +6,8 @@
 mod attest;
 /// The promises, as tests.
 mod check;
+/// What the guard's programs cost.
+mod ebpf;
 /// A node in a container: everything real but the machine.
 mod node;
 /// The program whose start is measured.
@@ -38,6 +40,8 @@ enum What {
     },
     /// Appraisals a second; a fleet against one Verifier; its start with many enrolled nodes.
     Attest(attest::Options),
+    /// What the guard's programs add to system calls and to real loads.
+    Ebpf(ebpf::Options),
     /// The figures that the scenes wrote, as a benchmark's.
     Scenes {
         /// Name of the benchmark.
@@ -74,6 +78,7 @@ fn play(now: u64) -> anyhow::Result<bool> {
     match Options::parse().what {
         What::Stamp { file } => stamp::write(now, &file).map(|()| true),
         What::Attest(options) => attest::measure(&options)?.publish("attest").map(|()| true),
+        What::Ebpf(options) => ebpf::measure(&options)?.publish("ebpf").map(|()| true),
         What::Scenes { name, file } => table::of_scenes(&file)?.publish(&name).map(|()| true),
         What::Units { rounds, deb } => {
             rempart_harness::in_own_mounts()?;

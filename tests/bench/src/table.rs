@@ -60,8 +60,9 @@ impl Table {
     pub fn publish(&self, name: &str) -> Result<()> {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        let units = self.rows.iter().map(|row| row.unit.chars().count()).max().unwrap_or(0);
         println!(
-            "{:<width$} {:>10} {:<4} {:>10} {:>7} {:>8}",
+            "{:<width$} {:>10} {:<units$} {:>10} {:>7} {:>8}",
             name, "value", "unit", "baseline", "ratio", "aim"
         );
         for row in &self.rows {
@@ -72,7 +73,7 @@ impl Table {
             };
             let (baseline, ratio, aim) = (number(row.baseline), number(row.ratio), number(row.aim));
             println!(
-                "{:<width$} {:>10.2} {:<4} {baseline:>10} {ratio:>7} {aim:>8}{met}",
+                "{:<width$} {:>10.2} {:<units$} {baseline:>10} {ratio:>7} {aim:>8}{met}",
                 row.name, row.value, row.unit
             );
         }
