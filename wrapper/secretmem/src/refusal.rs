@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// Exit code of a process that is refused memory while it runs: EX_OSERR of sysexits.h.
 const EX_OSERR: libc::c_int = 71;
@@ -80,11 +80,14 @@ pub(crate) enum Verdict {
     Again,
     /// Take ordinary memory.
     Ordinary,
+    /// There is none.
+    Nothing,
 }
 
 const UNSETTLED: u8 = 0;
 const REFUSE: u8 = 1;
 const ALLOW: u8 = 2;
+const FOREIGN: u8 = 3;
 
 static SETTLED: AtomicU8 = AtomicU8::new(UNSETTLED);
 static FIRST: OnceLock<Refusal> = OnceLock::new();
@@ -115,8 +118,26 @@ pub fn settle(ordinary: Ordinary) -> Result<(), Refusal> {
     }
 }
 
+/// The process's program is not ours: it is refused as malloc(3) refuses, and never given ordinary memory instead.
+pub(crate) fn leave_to_the_program() {
+    SETTLED.store(FOREIGN, Ordering::SeqCst);
+}
+
+/// Says once that a program which is not ours has used all that its unit allows.
+pub(crate) fn full(bound: usize) {
+    if SETTLED.load(Ordering::SeqCst) == FOREIGN {
+        say_once(format_args!(
+            "rempart: this program has used all of its secret heap, {bound} bytes, and is refused more: raise MemorySize= in [X-Rempart] of its unit\n"
+        ));
+    }
+}
+
 /// Judges a refusal. Does not return when the process must end.
 pub(crate) fn judge(refusal: Refusal) -> Verdict {
+    if SETTLED.load(Ordering::SeqCst) == FOREIGN {
+        say_once(format_args!("rempart: this program's memory is refused: {refusal}\n"));
+        return Verdict::Nothing;
+    }
     if refusal.errno == libc::EAGAIN && raise_lock_limit() {
         return Verdict::Again;
     }
@@ -180,6 +201,14 @@ fn end(refusal: Refusal) -> ! {
     say(format_args!("rempart: ended: {refusal}\n"));
     // SAFETY: ends the process without running anything of it: the heap's lock is held here.
     unsafe { libc::_exit(EX_OSERR) }
+}
+
+/// One line of this kind in the life of a process: a program that is refused memory often asks again.
+pub fn say_once(line: fmt::Arguments<'_>) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        say(line);
+    }
 }
 
 /// One line to stderr, built on the stack: `eprintln!` may allocate.
