@@ -42,6 +42,11 @@ extern "C" fn start() {
         Ok(size) => foreign::bound(size),
         Err(()) => end("rempart: service ended before its start: REMPART_HEAP is damaged\n"),
     }
+    if !first_malloc_is_ours() {
+        end(
+            "rempart: service ended before its start: its program brings a malloc of its own, so its heap cannot be secret; set Memory=ordinary in [X-Rempart] of its unit\n",
+        );
+    }
     // SAFETY: a block that is given back at once.
     unsafe {
         let block = rempart_secretmem::c::malloc(1);
@@ -49,6 +54,18 @@ extern "C" fn start() {
             end("rempart: service ended before its start: it would have no secret heap\n");
         }
         rempart_secretmem::c::free(block);
+    }
+}
+
+/// Whether the C library allocates from our heap. A program that brings a malloc of its own comes before us: it would stay in
+/// ordinary memory, and nobody would know. Symbols do not tell: a program may have an entry for ours.
+fn first_malloc_is_ours() -> bool {
+    // SAFETY: a C string in, a block of whoever is malloc out, given back to the same.
+    unsafe {
+        let copy = libc::strdup(c"x".as_ptr());
+        let ours = copy.is_null() || foreign::contains(copy.cast());
+        libc::free(copy.cast());
+        ours
     }
 }
 

@@ -3,6 +3,7 @@
 //! Such a program does not know that its memory may be refused: it gets null as from any malloc(3), and one line says why. It
 //! may fork. Must never give it ordinary memory.
 
+pub use crate::arena::contains;
 pub use crate::fork::{before, failed, in_child, in_parent, reserve};
 pub use crate::refusal::say_once as say;
 use crate::{arena, refusal};
