@@ -137,6 +137,11 @@ fn a_full_heap_gives_null_and_one_line_that_says_what_to_raise() {
 }
 
 #[test]
+fn no_line_goes_into_a_connection_that_has_the_number_of_stderr() {
+    goes_well("full-connection");
+}
+
+#[test]
 fn a_damaged_size_or_a_limit_too_small_for_any_heap_ends_the_program_before_main() {
     let output = run(&[], "heap", "a lot");
     assert_eq!(output.status.code(), Some(71), "{output:?}");

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -216,6 +217,15 @@ static void full(void) {
     NEED(malloc(9000));
     printf("%zu", got);
 }
+// A daemon that closed stderr and got a connection in its place: no line may go there.
+static void full_beside_a_connection(void) {
+    int ends[2];
+    close(2);
+    NEED(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends) && ends[0] == 2);
+    while (malloc(100000)) {}
+    char line[10];
+    NEED(recv(ends[1], line, sizeof line, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+}
 static void sleeping(void) {
     char line[200];
     NEED(fgets(line, sizeof line, stdin));
@@ -239,6 +249,7 @@ int main(int count, char **words) {
     else if (!strcmp(what, "refused")) refused();
     else if (!strcmp(what, "refused-late")) refused_late();
     else if (!strcmp(what, "full")) full();
+    else if (!strcmp(what, "full-connection")) full_beside_a_connection();
     else if (!strcmp(what, "sleep")) sleeping();
     else return 64;
     fflush(stdout);

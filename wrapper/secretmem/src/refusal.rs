@@ -5,8 +5,9 @@
 //! a refusal ends the process at once. Must never be silent, and never allocate: it runs inside the allocator.
 
 use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Exit code of a process that is refused memory while it runs: EX_OSERR of sysexits.h.
 const EX_OSERR: libc::c_int = 71;
@@ -120,7 +121,26 @@ pub fn settle(ordinary: Ordinary) -> Result<(), Refusal> {
 
 /// The process's program is not ours: it is refused as malloc(3) refuses, and never given ordinary memory instead.
 pub(crate) fn leave_to_the_program() {
+    STDERR.store(stderr_socket(), Ordering::SeqCst);
     SETTLED.store(FOREIGN, Ordering::SeqCst);
+}
+
+/// The socket that stderr was when a program which is not ours began, as by [`stderr_socket`].
+static STDERR: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the socket that stderr is, such as the journal's; 0 for anything else.
+fn stderr_socket() -> u64 {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: fills the structure, or leaves its zeroes, which are valid too (fstat(2)).
+    let status = unsafe {
+        libc::fstat(libc::STDERR_FILENO, status.as_mut_ptr());
+        status.assume_init()
+    };
+    if status.st_mode & libc::S_IFMT == libc::S_IFSOCK {
+        status.st_ino
+    } else {
+        0
+    }
 }
 
 /// Says once that a program which is not ours has used all that its unit allows.
@@ -206,7 +226,9 @@ fn end(refusal: Refusal) -> ! {
 /// One line of this kind in the life of a process: a program that is refused memory often asks again.
 pub fn say_once(line: fmt::Arguments<'_>) {
     static SAID: AtomicBool = AtomicBool::new(false);
-    if !SAID.swap(true, Ordering::Relaxed) {
+    // A daemon that closed stderr may have a connection at its number: nothing of ours belongs there.
+    let now = stderr_socket();
+    if (now == 0 || now == STDERR.load(Ordering::Relaxed)) && !SAID.swap(true, Ordering::Relaxed) {
         say(line);
     }
 }
