@@ -70,6 +70,13 @@ pub struct Item {
 /// The descriptor number of the first file delivered; item `i` of the answer gets `FILE_FD_BASE + i`.
 pub const FILE_FD_BASE: i32 = 200;
 
+/// The RLIMIT_MEMLOCK that a service with a secret heap of `heap` bytes needs: the heap, its copy while the service forks, and
+/// the areas of its secrets.
+#[must_use]
+pub fn lock_limit(heap: u64) -> u64 {
+    heap.saturating_mul(2).saturating_add(16 << 20)
+}
+
 /// What the agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -82,6 +89,9 @@ pub enum Reply {
         area_len: usize,
         /// One entry for each secret, in the unit's order.
         items: Vec<Item>,
+        /// `Memory=secret`: the service runs on a secret heap of at most so many bytes, or not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heap: Option<u64>,
     },
     /// Nothing is released; no descriptor comes with it.
     Refused {

@@ -18,3 +18,5 @@ pub const PINS: &str = "/sys/fs/bpf/rempart";
 pub const WRAP: &str = "/usr/lib/rempart/rempart-wrap";
 /// The getenv interposer.
 pub const PRELOAD: &str = "/usr/lib/rempart/librempart_preload.so";
+/// The allocator of units with `Memory=secret`.
+pub const HEAP: &str = "/usr/lib/rempart/librempart_heap.so";

@@ -8,6 +8,8 @@ mod attest;
 mod check;
 /// What the guard's programs cost.
 mod ebpf;
+/// What secret memory costs real programs.
+mod memory;
 /// A node in a container: everything real but the machine.
 mod node;
 /// The program whose start is measured.
@@ -37,6 +39,19 @@ enum What {
         rounds: usize,
         /// The node's package.
         deb: PathBuf,
+    },
+    /// Real programs on a secret heap: copies of their secrets that can be read, starts, work and forks, beside ordinary memory.
+    Memory {
+        /// Rounds of each kind.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// librempart_heap.so.
+        library: PathBuf,
+    },
+    /// Real programs on a secret heap keep no copy of a secret that can be read; prints one line a test.
+    Copies {
+        /// librempart_heap.so.
+        library: PathBuf,
     },
     /// Appraisals a second; a fleet against one Verifier; its start with many enrolled nodes.
     Attest(attest::Options),
@@ -84,6 +99,10 @@ fn play(now: u64) -> anyhow::Result<bool> {
             rempart_harness::in_own_mounts()?;
             units::measure(&deb, rounds)?.publish("units").map(|()| true)
         }
+        What::Memory { rounds, library } => memory::cost::measure(&library, rounds)?
+            .publish("memory")
+            .map(|()| true),
+        What::Copies { library } => Ok(memory::copies::check(&library)),
         What::Check { deb } => {
             rempart_harness::in_own_mounts()?;
             check::all(&deb)

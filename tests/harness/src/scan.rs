@@ -49,6 +49,8 @@ impl Needle {
 pub struct Scan {
     /// Kinds found, with the kinds of mappings they were in.
     pub found: BTreeMap<String, Vec<&'static str>>,
+    /// How many times each was found.
+    pub copies: BTreeMap<String, usize>,
     /// Bytes read.
     pub read: u64,
     /// Bytes of secret memory mapped, none of which could be read.
@@ -93,10 +95,12 @@ pub fn scan(pid: u32, needles: &[Needle]) -> Result<Scan> {
             scan.read += read as u64;
             for hit in search.find_overlapping_iter(&piece[..read]) {
                 let place = mapping.place(at + hit.start() as u64, &stacks);
-                let kinds = scan
-                    .found
-                    .entry(needles[hit.pattern().as_usize()].kind.clone())
-                    .or_default();
+                let kind = &needles[hit.pattern().as_usize()].kind;
+                // What lies in the overlap is found twice, and belongs to the next piece.
+                if hit.start() < PIECE {
+                    *scan.copies.entry(kind.clone()).or_default() += 1;
+                }
+                let kinds = scan.found.entry(kind.clone()).or_default();
                 if !kinds.contains(&place) {
                     kinds.push(place);
                 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use rempart_api::path::WRAP;
+use rempart_api::{agent::lock_limit, path::WRAP};
 use rempart_core::unitfile::{Entry, Source, entries, read_opt_in};
 
 use crate::command::rewrite;
@@ -28,7 +28,7 @@ pub enum Judgement {
 pub fn judge(files: &[Source<'_>]) -> Judgement {
     match read_opt_in(files) {
         Ok(None) => Judgement::Leave,
-        Ok(Some(_)) => wrapping(files).map_or_else(Judgement::Refuse, Judgement::Wrap),
+        Ok(Some(opt_in)) => wrapping(files, opt_in.heap).map_or_else(Judgement::Refuse, Judgement::Wrap),
         Err(why) => Judgement::Refuse(why.to_string()),
     }
 }
@@ -40,6 +40,8 @@ struct Service {
     system_calls: bool,
     address_families: bool,
     no_exec: bool,
+    /// The unit sets a limit of its own on locked memory.
+    lock_limit: bool,
     /// Another root file system, in which there is no wrapper.
     root: Option<String>,
     /// Loader variables that the unit itself sets.
@@ -50,7 +52,7 @@ struct Service {
 /// back, and so would an environment file, which no digest covers: only what the unit's own text sets counts.
 const LOADER: [&str; 4] = ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"];
 
-fn wrapping(files: &[Source<'_>]) -> Result<String, String> {
+fn wrapping(files: &[Source<'_>], heap: Option<u64>) -> Result<String, String> {
     let mut service = Service::default();
     for file in files {
         let found = entries(file.text).map_err(|e| format!("{}:{}: {e}", file.path, e.line()))?;
@@ -68,6 +70,7 @@ fn wrapping(files: &[Source<'_>]) -> Result<String, String> {
                 "ExecStart" => service.start.clear(),
                 "SystemCallFilter" => service.system_calls = set,
                 "RestrictAddressFamilies" => service.address_families = set,
+                "LimitMEMLOCK" => service.lock_limit = set,
                 "NoExecPaths" => service.no_exec = set,
                 "RootDirectory" | "RootImage" if set && a.value != "/" => service.root = Some(a.key),
                 "RootDirectory" | "RootImage" if service.root.as_ref() == Some(&a.key) => service.root = None,
@@ -88,11 +91,11 @@ fn wrapping(files: &[Source<'_>]) -> Result<String, String> {
             "it has {key}=, and the wrapper is not in there; remove {key}= or Wrap=yes"
         ));
     }
-    Ok(service.text())
+    Ok(service.text(heap))
 }
 
 impl Service {
-    fn text(&self) -> String {
+    fn text(&self, heap: Option<u64>) -> String {
         let mut text = String::from(
             "# Written by rempart-generator: this unit opted in by its section [X-Rempart].\n\
              [Unit]\n\
@@ -112,6 +115,15 @@ impl Service {
         // What the wrapper needs beside what the unit allows itself; each only adds to a list that is there.
         if self.system_calls {
             text.push_str("SystemCallFilter=memfd_secret\n");
+        }
+        if let Some(heap) = heap {
+            if self.system_calls {
+                text.push_str("SystemCallFilter=mincore mremap\n");
+            }
+            // The unit's own word stays; the wrapper says so where it is too small.
+            if !self.lock_limit {
+                text.push_str(&format!("LimitMEMLOCK={}\n", lock_limit(heap)));
+            }
         }
         if self.address_families {
             text.push_str("RestrictAddressFamilies=AF_UNIX\n");
@@ -234,6 +246,23 @@ mod tests {
             !text.contains("SystemCallFilter"),
             "an empty list must not become a list of one"
         );
+    }
+
+    #[test]
+    fn a_secret_heap_gets_the_locked_memory_and_the_calls_that_it_needs() {
+        let heap = "[X-Rempart]\nMemory=secret\nMemorySize=64M\n";
+        let wrapped = |unit: &str| match with(&format!("{unit}{heap}")) {
+            Judgement::Wrap(text) => text,
+            other => panic!("{other:?}"),
+        };
+        let text = wrapped("[Service]\nExecStart=/bin/a\n");
+        assert!(text.contains("\nLimitMEMLOCK=150994944\n") && !text.contains("SystemCallFilter"));
+        let text = wrapped("[Service]\nExecStart=/bin/a\nLimitMEMLOCK=1G\nSystemCallFilter=@system-service\n");
+        assert!(!text.contains("LimitMEMLOCK") && text.contains("SystemCallFilter=mincore mremap\n"));
+        let Judgement::Wrap(text) = with("[Service]\nExecStart=/bin/a\n") else {
+            panic!()
+        };
+        assert!(!text.contains("LimitMEMLOCK"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rlsf::Tlsf;
 
 use crate::map::{self, Place};
+use crate::refusal;
 
 /// Addresses reserved: more than any machine of ours gives a process of locked memory. Where RLIMIT_AS allows less (`LimitAS=` of a
 /// service's unit binds the wrapper too), a quarter of it, and so on down to the least.
@@ -28,14 +29,39 @@ pub const ALIGN: usize = 16;
 /// 59 first-level classes over 32-byte units are all of 64 bits: only then does rlsf merge regions that follow each other.
 type Blocks = Tlsf<'static, u64, u16, 59, 16>;
 
-struct Arena {
+/// In front of what lies in a region of its own.
+#[repr(C, align(16))]
+struct Large {
+    previous: *mut Large,
+    next: *mut Large,
+    /// Of the whole region, bytes.
+    len: usize,
+}
+
+/// Bytes in front of what lies in a region of its own.
+const LARGE: usize = size_of::<Large>();
+
+/// All memory of the process's heap.
+pub struct Arena {
     blocks: Blocks,
     filled: usize,
+    /// The regions of large blocks, newest first.
+    large: *mut Large,
+    /// Bytes of all regions.
+    mapped: usize,
+    /// Most that `mapped` may become.
+    bound: usize,
 }
+
+// SAFETY: the pointers are to regions that belong to this value alone; they have no thread affinity.
+unsafe impl Send for Arena {}
 
 static ARENA: Mutex<Arena> = Mutex::new(Arena {
     blocks: Tlsf::new(),
     filled: 0,
+    large: null_mut(),
+    mapped: 0,
+    bound: usize::MAX,
 });
 /// Start of the range; 0 until the first block is asked for.
 static START: AtomicUsize = AtomicUsize::new(0);
@@ -67,6 +93,66 @@ pub unsafe fn release(block: NonNull<u8>) {
     unsafe { lock().blocks.deallocate(block, ALIGN) };
 }
 
+/// A block of at least `len` bytes at a multiple of [`ALIGN`] in a region of its own, or null. Its content is zeroed.
+pub fn allocate_large(len: usize) -> *mut u8 {
+    let Some(len) = len.checked_add(LARGE).and_then(map::pages) else {
+        return null_mut();
+    };
+    let mut arena = lock();
+    if !arena.may_map(len) {
+        return null_mut();
+    }
+    let Some(region) = NonNull::new(map::obtain(Place::Any, len).cast::<Large>()) else {
+        return null_mut();
+    };
+    let region = region.as_ptr();
+    // SAFETY: a new region, longer than a Large; those in the list are regions that live, and the lock is held.
+    unsafe {
+        region.write(Large {
+            previous: null_mut(),
+            next: arena.large,
+            len,
+        });
+        if let Some(next) = arena.large.as_mut() {
+            next.previous = region;
+        }
+    }
+    arena.large = region;
+    arena.mapped += len;
+    region.cast::<u8>().wrapping_add(LARGE)
+}
+
+/// Gives the region of a large block back.
+///
+/// # Safety
+/// `block` came from [`allocate_large`] and nobody uses it any more.
+pub unsafe fn release_large(block: NonNull<u8>) {
+    let region = block.as_ptr().wrapping_sub(LARGE).cast::<Large>();
+    let mut arena = lock();
+    // SAFETY: the caller vouches for the block, so its Large is in front of it; its neighbours live, and the lock is held.
+    let len = unsafe {
+        let Large { previous, next, len } = region.read();
+        match previous.as_mut() {
+            Some(previous) => previous.next = next,
+            None => arena.large = next,
+        }
+        if let Some(next) = next.as_mut() {
+            next.previous = previous;
+        }
+        len
+    };
+    arena.mapped -= len;
+    // The kernel clears each page of it: not while others wait.
+    drop(arena);
+    // SAFETY: the whole region, which nobody knows any more.
+    unsafe { map::give_back(region.cast(), len) };
+}
+
+/// Lets the heap have at most `bound` bytes of regions from here on.
+pub fn bound(bound: usize) {
+    lock().bound = bound;
+}
+
 /// Whether `address` lies in the range.
 #[must_use]
 pub fn contains(address: *const u8) -> bool {
@@ -85,8 +171,11 @@ impl Arena {
             return false;
         };
         let step = (self.filled / 2).clamp(LEAST, MOST) & !(map::PAGE - 1);
-        let len = step.max(needed);
-        if len > LEN.load(Ordering::Relaxed) - self.filled {
+        let mut len = step.max(needed);
+        if len > needed && self.mapped.saturating_add(len) > self.bound {
+            len = needed;
+        }
+        if len > LEN.load(Ordering::Relaxed) - self.filled || !self.may_map(len) {
             return false;
         }
         let at = (START.load(Ordering::Acquire) + self.filled) as *mut u8;
@@ -104,7 +193,29 @@ impl Arena {
             }
         }
         self.filled += len;
+        self.mapped += len;
         true
+    }
+
+    fn may_map(&self, len: usize) -> bool {
+        let may = self.mapped.saturating_add(len) <= self.bound;
+        if !may {
+            refusal::full(self.bound);
+        }
+        may
+    }
+
+    /// Every region, the small blocks' range as one: where it begins and its bytes.
+    pub fn regions(&self) -> impl Iterator<Item = (*mut u8, usize)> {
+        let small = (self.filled > 0).then(|| (START.load(Ordering::Acquire) as *mut u8, self.filled));
+        let mut next = self.large;
+        small.into_iter().chain(std::iter::from_fn(move || {
+            // SAFETY: regions in the list live as long as the lock on this value is held.
+            let region = unsafe { next.as_ref() }?;
+            let found = (next.cast::<u8>(), region.len);
+            next = region.next;
+            Some(found)
+        }))
     }
 }
 
@@ -123,7 +234,8 @@ fn reserve() -> bool {
     false
 }
 
-fn lock() -> MutexGuard<'static, Arena> {
+/// Nobody else allocates or gives back meanwhile.
+pub fn lock() -> MutexGuard<'static, Arena> {
     // Nothing under the lock panics; and a heap that is refused for ever after would only hide what did.
     ARENA.lock().unwrap_or_else(PoisonError::into_inner)
 }

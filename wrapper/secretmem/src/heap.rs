@@ -8,7 +8,6 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::arena;
-use crate::map::{self, Place};
 
 /// Alignment of every block, C's `max_align_t`.
 pub const ALIGN: usize = 16;
@@ -66,7 +65,7 @@ pub fn allocate(size: usize, align: usize) -> *mut u8 {
     let begins = if whole < OWN_REGION {
         arena::allocate(whole)
     } else {
-        map::obtain(Place::Any, whole.next_multiple_of(map::PAGE))
+        arena::allocate_large(whole)
     };
     let Some(begins) = NonNull::new(begins) else {
         return null_mut();
@@ -103,11 +102,7 @@ pub unsafe fn release(block: *mut u8) {
             compiler_fence(Ordering::SeqCst);
             arena::release(begins);
         } else {
-            let end = block.wrapping_add(capacity) as usize;
-            map::give_back(
-                begins.as_ptr(),
-                (end - begins.as_ptr() as usize).next_multiple_of(map::PAGE),
-            );
+            arena::release_large(begins);
         }
     }
 }

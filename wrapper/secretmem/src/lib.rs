@@ -13,6 +13,11 @@ mod arena;
 /// The C library's names for the heap.
 #[doc(hidden)]
 pub mod c;
+/// The heap of a program that is not ours.
+#[doc(hidden)]
+pub mod foreign;
+/// A child's own heap.
+mod fork;
 /// Blocks as allocators know them, wiped when given back.
 mod heap;
 /// Anonymous regions for heap and stacks.

@@ -47,6 +47,43 @@ pub fn obtain(place: Place, len: usize) -> *mut u8 {
             }
         },
         Verdict::Ordinary => ordinary(place, len),
+        Verdict::Nothing => null_mut(),
+    }
+}
+
+/// A zeroed secret region of `len` bytes (whole pages) that a child by fork inherits, shared.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn inherited(len: usize) -> Result<*mut u8, Refusal> {
+    let start = secret_shared(Place::Any, len)?;
+    advise(start.cast(), len, libc::MADV_DONTDUMP)
+        // SAFETY: just made, and nobody knows it.
+        .inspect_err(|_| unsafe { give_back(start, len) })?;
+    Ok(start)
+}
+
+/// Moves what is mapped at `from` to `to`, where it is private to this process from here on; false when the kernel refuses.
+///
+/// # Safety
+/// `from` is a region of [`inherited`] of `len` bytes, all of them, that no other process maps any more or will touch; nothing
+/// that is still used is mapped at `to`.
+pub unsafe fn adopt(from: *mut u8, to: *mut u8, len: usize) -> bool {
+    // SAFETY: the caller vouches for both ranges (mremap(2)).
+    let moved = unsafe { libc::mremap(from.cast(), len, len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to) };
+    moved != libc::MAP_FAILED && advise(to.cast(), len, libc::MADV_DONTFORK).is_ok()
+}
+
+/// `len` bytes (whole pages) of ordinary memory for what is no secret; null when there is none.
+pub fn scratch(len: usize) -> *mut u8 {
+    anonymous(Place::Any, len, libc::PROT_READ | libc::PROT_WRITE)
+}
+
+/// Which of the pages from `start` on have ever been touched: bit 0 of each of `seen`. Where the kernel does not tell, all have.
+pub fn touched(start: *mut u8, seen: &mut [u8]) {
+    // SAFETY: mincore(2) writes one byte for each page of the range, and reads none of it.
+    if unsafe { libc::mincore(start.cast(), seen.len() * PAGE, seen.as_mut_ptr()) } != 0 {
+        seen.fill(1);
     }
 }
 
@@ -60,6 +97,11 @@ pub unsafe fn give_back(start: *mut u8, len: usize) {
 }
 
 fn secret(place: Place, len: usize) -> Result<*mut u8, Refusal> {
+    let start = secret_shared(place, len)?;
+    keep_private(start.cast(), len).map(|()| start)
+}
+
+fn secret_shared(place: Place, len: usize) -> Result<*mut u8, Refusal> {
     let descriptor = crate::area::memfd_secret().map_err(|_| Refusal::last("memfd_secret", len))?;
     let length = libc::off_t::try_from(len).map_err(|_| Refusal::of("ftruncate", len, libc::EFBIG))?;
     // SAFETY: changes the length of a file that only we know.
@@ -82,7 +124,7 @@ fn secret(place: Place, len: usize) -> Result<*mut u8, Refusal> {
     if start == libc::MAP_FAILED {
         return Err(Refusal::last("mmap", len));
     }
-    keep_private(start, len).map(|()| start.cast())
+    Ok(start.cast())
 }
 
 fn ordinary(place: Place, len: usize) -> *mut u8 {
@@ -94,13 +136,16 @@ fn ordinary(place: Place, len: usize) -> *mut u8 {
     start
 }
 
-/// Not in a core dump, and not in a child: a process whose heap this is must not run on after fork, and does not.
+/// Not in a core dump, and not in a child: there it would be shared with us, and what each writes the other would read.
 fn keep_private(start: *mut libc::c_void, len: usize) -> Result<(), Refusal> {
-    for advice in [libc::MADV_DONTDUMP, libc::MADV_DONTFORK] {
-        // SAFETY: our own new mapping; neither advice changes its content (madvise(2)).
-        if unsafe { libc::madvise(start, len, advice) } != 0 {
-            return Err(Refusal::last("madvise", len));
-        }
+    advise(start, len, libc::MADV_DONTDUMP)?;
+    advise(start, len, libc::MADV_DONTFORK)
+}
+
+fn advise(start: *mut libc::c_void, len: usize, advice: libc::c_int) -> Result<(), Refusal> {
+    // SAFETY: our own mapping; neither advice that is given here changes its content (madvise(2)).
+    if unsafe { libc::madvise(start, len, advice) } != 0 {
+        return Err(Refusal::last("madvise", len));
     }
     Ok(())
 }

@@ -5,8 +5,9 @@
 //! a refusal ends the process at once. Must never be silent, and never allocate: it runs inside the allocator.
 
 use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Exit code of a process that is refused memory while it runs: EX_OSERR of sysexits.h.
 const EX_OSERR: libc::c_int = 71;
@@ -80,11 +81,14 @@ pub(crate) enum Verdict {
     Again,
     /// Take ordinary memory.
     Ordinary,
+    /// There is none.
+    Nothing,
 }
 
 const UNSETTLED: u8 = 0;
 const REFUSE: u8 = 1;
 const ALLOW: u8 = 2;
+const FOREIGN: u8 = 3;
 
 static SETTLED: AtomicU8 = AtomicU8::new(UNSETTLED);
 static FIRST: OnceLock<Refusal> = OnceLock::new();
@@ -115,8 +119,45 @@ pub fn settle(ordinary: Ordinary) -> Result<(), Refusal> {
     }
 }
 
+/// The process's program is not ours: it is refused as malloc(3) refuses, and never given ordinary memory instead.
+pub(crate) fn leave_to_the_program() {
+    STDERR.store(stderr_socket(), Ordering::SeqCst);
+    SETTLED.store(FOREIGN, Ordering::SeqCst);
+}
+
+/// The socket that stderr was when a program which is not ours began, as by [`stderr_socket`].
+static STDERR: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the socket that stderr is, such as the journal's; 0 for anything else.
+fn stderr_socket() -> u64 {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: fills the structure, or leaves its zeroes, which are valid too (fstat(2)).
+    let status = unsafe {
+        libc::fstat(libc::STDERR_FILENO, status.as_mut_ptr());
+        status.assume_init()
+    };
+    if status.st_mode & libc::S_IFMT == libc::S_IFSOCK {
+        status.st_ino
+    } else {
+        0
+    }
+}
+
+/// Says once that a program which is not ours has used all that its unit allows.
+pub(crate) fn full(bound: usize) {
+    if SETTLED.load(Ordering::SeqCst) == FOREIGN {
+        say_once(format_args!(
+            "rempart: this program has used all of its secret heap, {bound} bytes, and is refused more: raise MemorySize= in [X-Rempart] of its unit\n"
+        ));
+    }
+}
+
 /// Judges a refusal. Does not return when the process must end.
 pub(crate) fn judge(refusal: Refusal) -> Verdict {
+    if SETTLED.load(Ordering::SeqCst) == FOREIGN {
+        say_once(format_args!("rempart: this program's memory is refused: {refusal}\n"));
+        return Verdict::Nothing;
+    }
     if refusal.errno == libc::EAGAIN && raise_lock_limit() {
         return Verdict::Again;
     }
@@ -180,6 +221,16 @@ fn end(refusal: Refusal) -> ! {
     say(format_args!("rempart: ended: {refusal}\n"));
     // SAFETY: ends the process without running anything of it: the heap's lock is held here.
     unsafe { libc::_exit(EX_OSERR) }
+}
+
+/// One line of this kind in the life of a process: a program that is refused memory often asks again.
+pub fn say_once(line: fmt::Arguments<'_>) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    // A daemon that closed stderr may have a connection at its number: nothing of ours belongs there.
+    let now = stderr_socket();
+    if (now == 0 || now == STDERR.load(Ordering::Relaxed)) && !SAID.swap(true, Ordering::Relaxed) {
+        say(line);
+    }
 }
 
 /// One line to stderr, built on the stack: `eprintln!` may allocate.

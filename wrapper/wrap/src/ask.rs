@@ -25,6 +25,8 @@ pub struct Released {
     area: Option<Area>,
     /// What lies where.
     pub items: Vec<Item>,
+    /// Most bytes of the secret heap that the service has to run on.
+    pub heap: Option<u64>,
 }
 
 impl Released {
@@ -33,6 +35,7 @@ impl Released {
         Self {
             area: Some(area),
             items,
+            heap: None,
         }
     }
 
@@ -76,7 +79,9 @@ fn judge(answer: &[u8], descriptor: Option<OwnedFd>) -> Result<Released, Error> 
     match reply {
         Reply::Refused { refused, .. } => Err(Error::RefusedByAgent(refused)),
         Reply::Released { v, .. } if v != PROTOCOL_VERSION => Err(outside("another protocol version")),
-        Reply::Released { area_len, items, .. } => {
+        Reply::Released {
+            area_len, items, heap, ..
+        } => {
             let inside = |item: &Item| item.offset.checked_add(item.len).is_some_and(|end| end <= area_len);
             if !items.iter().all(inside) {
                 return Err(outside("an item lies outside the area"));
@@ -86,7 +91,7 @@ fn judge(answer: &[u8], descriptor: Option<OwnedFd>) -> Result<Released, Error> 
                 (_, Some(descriptor)) => Some(Area::map(descriptor, area_len)?),
                 (_, None) => return Err(outside("no descriptor came with the answer")),
             };
-            Ok(Released { area, items })
+            Ok(Released { area, items, heap })
         }
     }
 }
@@ -102,6 +107,9 @@ mod tests {
         let answer = br#"{"v":1,"area_len":8,"items":[{"name":"A","deliver":"env","offset":2,"len":3}]}"#;
         let released = judge(answer, Some(area.into_descriptor())).expect("valid");
         assert_eq!(released.value(&released.items[0]), b"abc");
+        assert_eq!(released.heap, None);
+        let answer = br#"{"v":1,"area_len":0,"items":[],"heap":4194304}"#;
+        assert_eq!(judge(answer, None).expect("valid").heap, Some(4 << 20));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const SECRET_FD_BASE: i32 = 100;
 ///
 /// # Errors
 /// A value does not fit its mode, or the system refuses; then nothing may be started.
-pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<Vec<(OsString, OsString)>, Error> {
+pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<BTreeMap<OsString, OsString>, Error> {
     let mut environment: BTreeMap<OsString, OsString> = own.into_iter().collect();
     environment.retain(|name, _| !name.to_string_lossy().starts_with("REMPART_"));
     // Files have fixed numbers, the others take what is free: in the other order many of these would sit on those.
@@ -56,7 +56,7 @@ pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<Ve
     if !page.is_empty() {
         as_environment_page(&page, &mut environment)?;
     }
-    Ok(environment.into_iter().collect())
+    Ok(environment)
 }
 
 fn as_descriptor(item: &Item, value: &[u8], environment: &mut BTreeMap<OsString, OsString>) -> Result<(), Error> {
@@ -123,8 +123,6 @@ fn as_environment_page(
     variables: &[(&Item, &[u8])],
     environment: &mut BTreeMap<OsString, OsString>,
 ) -> Result<(), Error> {
-    nix::unistd::access(PRELOAD, nix::unistd::AccessFlags::R_OK)
-        .map_err(|e| Error::system(format!("read {PRELOAD}"), e))?;
     let len: usize = variables
         .iter()
         .map(|(item, value)| item.name.len() + 1 + value.len() + 1)
@@ -140,11 +138,21 @@ fn as_environment_page(
     }
     let number = keep(area.into_descriptor(), SECRET_FD_BASE, None)?;
     environment.insert("REMPART_AREA".into(), format!("{number}:{len}").into());
-    let preload = environment.entry("LD_PRELOAD".into()).or_default();
-    let others = std::mem::replace(preload, PRELOAD.into());
+    preload(PRELOAD, environment)
+}
+
+/// Tells the loader to bring `library`, before all that the unit may bring itself.
+///
+/// # Errors
+/// It cannot be read: the loader would only warn of that and start the service without it.
+pub fn preload(library: &str, environment: &mut BTreeMap<OsString, OsString>) -> Result<(), Error> {
+    nix::unistd::access(library, nix::unistd::AccessFlags::R_OK)
+        .map_err(|e| Error::system(format!("read {library}"), e))?;
+    let list = environment.entry("LD_PRELOAD".into()).or_default();
+    let others = std::mem::replace(list, library.into());
     if !others.is_empty() {
-        preload.push(":");
-        preload.push(others);
+        list.push(":");
+        list.push(others);
     }
     Ok(())
 }

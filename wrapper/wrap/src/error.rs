@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use rempart_api::exit;
 
+use crate::program::Unfit;
+
 /// Why the service is not started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +57,26 @@ pub enum Error {
         /// Why getenv cannot be served.
         why: &'static str,
     },
+    /// The unit's program cannot be put on a secret heap.
+    #[error("service not started: {program} {why}; set Memory=ordinary in its [X-Rempart]")]
+    NotForSecretHeap {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The heap could not grow to what the unit allows it.
+    #[error(
+        "service not started: Memory=secret with MemorySize={heap} needs LimitMEMLOCK={needed} in [Service] of the unit, which has {limit}; remove LimitMEMLOCK= there, or raise it"
+    )]
+    LockLimit {
+        /// What the unit allows, bytes.
+        heap: u64,
+        /// RLIMIT_MEMLOCK for that, bytes.
+        needed: u64,
+        /// RLIMIT_MEMLOCK as it is.
+        limit: u64,
+    },
     /// A value cannot take the shape that was asked for.
     #[error("service not started: the secret {name} {why}")]
     Value {
@@ -82,6 +104,15 @@ impl Error {
         }
     }
 
+    /// A program that nothing can be preloaded into, for `getenv` or else for a secret heap.
+    pub fn unfit(Unfit { program, why }: Unfit, getenv: bool) -> Self {
+        if getenv {
+            Self::NotForGetenv { program, why }
+        } else {
+            Self::NotForSecretHeap { program, why }
+        }
+    }
+
     /// The message, on one line whatever others put into it.
     pub fn line(&self) -> String {
         self.to_string()
@@ -94,7 +125,10 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
-            Self::RefusedByGenerator(_) | Self::NotForGetenv { .. } => exit::CONFIG,
+            Self::RefusedByGenerator(_)
+            | Self::NotForGetenv { .. }
+            | Self::NotForSecretHeap { .. }
+            | Self::LockLimit { .. } => exit::CONFIG,
             Self::RefusedByAgent(_) => exit::REFUSED,
             Self::AgentAway { .. } => exit::UNAVAILABLE,
             Self::AgentProtocol(_) => exit::PROTOCOL,

@@ -24,7 +24,9 @@ mod ask;
 mod deliver;
 /// What can go wrong, and the exit code it gives.
 mod error;
-/// Whether a program can be served through `getenv`.
+/// The service's secret heap.
+mod heap;
+/// Whether something can be preloaded into a program.
 mod program;
 /// The whole story.
 mod run;

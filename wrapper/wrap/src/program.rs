@@ -1,7 +1,8 @@
-//! Can this program be served through `getenv`? Only if the dynamic loader of glibc loads our interposer into it.
+//! Can a library of ours serve this program? Only if the dynamic loader of glibc loads it, and the program asks the C library.
 //!
-//! Must never say yes to a program that would start without its secrets: static programs and those of Go read the
-//! environment from the stack, set-user-ID ones make the loader ignore LD_PRELOAD. ELF-64, elf(5); ld.so(8).
+//! Must never say yes to a program that would start without its secrets, or with its heap in ordinary memory: static programs and
+//! those of Go read their environment from the stack and map their memory by themselves, set-user-ID ones make the loader ignore
+//! LD_PRELOAD. ELF-64, elf(5); ld.so(8).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,7 +11,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::args::Command;
-use crate::error::Error;
 use crate::system::file_capabilities;
 
 /// Scripts may name scripts; the kernel stops at 5 as well.
@@ -21,15 +21,15 @@ const MAX_SHEBANG: usize = 256;
 const MAX_HEADERS: usize = 512;
 /// Longest section name table read, in bytes.
 const MAX_NAMES: usize = 64 * 1024;
-/// The loader that our interposer is built for.
+/// The loader that our libraries are built for.
 const LOADER: &[u8] = b"ld-linux-x86-64.so.2";
 
 /// The command to run instead of `command`, so that the interposer reaches the real program: itself, but for scripts
 /// of `#!/usr/bin/env NAME`, where `env` would start NAME as one of *its* children, which get no secrets.
 ///
 /// # Errors
-/// [`Error::NotForGetenv`] with the reason.
-pub fn for_getenv(command: Command, search: Option<&OsString>) -> Result<Command, Error> {
+/// [`Unfit`] with the reason.
+pub fn for_preload(command: Command, search: Option<&OsString>) -> Result<Command, Unfit> {
     let mut command = command;
     let mut file = command.program.clone();
     for _ in 0..MAX_SCRIPTS {
@@ -54,11 +54,20 @@ pub fn for_getenv(command: Command, search: Option<&OsString>) -> Result<Command
     Err(refuse(&file, "is a script of a script of a script"))
 }
 
-fn refuse(program: &Path, why: &'static str) -> Error {
-    Error::NotForGetenv {
+fn refuse(program: &Path, why: &'static str) -> Unfit {
+    Unfit {
         program: program.to_owned(),
         why,
     }
+}
+
+/// A program that no library of ours can serve.
+#[derive(Debug)]
+pub struct Unfit {
+    /// Its file.
+    pub program: PathBuf,
+    /// The rest of the sentence that begins with it.
+    pub why: &'static str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +80,7 @@ enum Kind {
 }
 
 fn judge(path: &Path) -> Result<Kind, &'static str> {
-    const UNREADABLE: &str = "cannot be read to see whether getenv can be served";
+    const UNREADABLE: &str = "cannot be read to see whether our library can be loaded into it";
     let file = File::open(path).map_err(|_| UNREADABLE)?;
     let status = file.metadata().map_err(|_| UNREADABLE)?;
     let mut start = [0u8; MAX_SHEBANG];
@@ -126,7 +135,7 @@ fn elf(file: &File) -> Result<Kind, &'static str> {
             loader = Some(name);
         }
     }
-    let loader = loader.ok_or("is a static program, which reads its environment without the C library")?;
+    let loader = loader.ok_or("is a static program, which has neither loader nor shared C library")?;
     if !loader
         .trim_ascii_end()
         .strip_suffix(b"\0")
@@ -138,7 +147,7 @@ fn elf(file: &File) -> Result<Kind, &'static str> {
     if sections(file, &header)
         .is_some_and(|names| contains(&names, b".gopclntab") || contains(&names, b".go.buildinfo"))
     {
-        return Err("is a Go program, which reads its environment without the C library");
+        return Err("is a Go program, which reads its environment and takes its memory without the C library");
     }
     Ok(Kind::Served)
 }
@@ -195,8 +204,8 @@ mod tests {
         }
     }
 
-    fn served(words: &[&str]) -> Result<Command, Error> {
-        for_getenv(command(words), Some(&"/usr/bin:/bin".into()))
+    fn served(words: &[&str]) -> Result<Command, Unfit> {
+        for_preload(command(words), Some(&"/usr/bin:/bin".into()))
     }
 
     #[test]
@@ -235,7 +244,7 @@ mod tests {
             std::fs::write(&path, content).expect("write");
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("chmod");
             let error = served(&[path.to_str().expect("utf-8")]).expect_err(why);
-            assert!(error.line().contains(why), "{}", error.line());
+            assert!(error.why.contains(why), "{error:?}");
         }
         assert!(served(&["/nonexistent"]).is_err());
     }
@@ -249,7 +258,7 @@ mod tests {
         assert!(
             served(&[path.to_str().expect("utf-8")])
                 .expect_err("suid")
-                .line()
+                .why
                 .contains("set-user-ID")
         );
     }

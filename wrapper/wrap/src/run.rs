@@ -1,5 +1,6 @@
 //! From systemd's exec to the service's exec, one step a line.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -9,7 +10,7 @@ use rempart_secretmem::{Ordinary, restore_lock_limit, settle};
 
 use crate::args::{self, Command};
 use crate::error::Error;
-use crate::{arm, ask, deliver, program};
+use crate::{arm, ask, deliver, heap, program};
 
 /// Becomes the service, or says why not.
 ///
@@ -21,16 +22,20 @@ pub fn run() -> Result<Infallible, Error> {
     let own: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     arm::arm()?;
     let released = ask::ask()?;
-    if released.items.iter().any(|item| item.deliver == Deliver::Getenv) {
+    let getenv = released.items.iter().any(|item| item.deliver == Deliver::Getenv);
+    if getenv || released.heap.is_some() {
         let search = own.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
-        command = program::for_getenv(command, search)?;
+        command = program::for_preload(command, search).map_err(|unfit| Error::unfit(unfit, getenv))?;
     }
-    let environment = deliver::deliver(&released, own)?;
+    let mut environment = deliver::deliver(&released, own)?;
+    if let Some(heap) = released.heap {
+        heap::prepare(heap, &mut environment)?;
+    }
     drop(released);
     become_service(command, environment)
 }
 
-fn become_service(command: Command, environment: Vec<(OsString, OsString)>) -> Result<Infallible, Error> {
+fn become_service(command: Command, environment: BTreeMap<OsString, OsString>) -> Result<Infallible, Error> {
     let path = c_string(command.program.clone().into_os_string())?;
     let arguments = command
         .arguments

@@ -62,6 +62,10 @@ const RESERVED: &[&str] = &[
     "USER",
     "XDG_RUNTIME_DIR",
 ];
+/// `MemorySize=` when not said, bytes: what most services never reach. A page costs only once it is touched.
+const USUAL_HEAP: u64 = 256 << 20;
+/// Bounds of `MemorySize=`, bytes. Below, no program starts; above, the allocator's range of addresses ends.
+const HEAP: std::ops::RangeInclusive<u64> = 4 << 20..=32 << 30;
 /// Longest name of a secret, in bytes: a file name and an environment name at once.
 const MAX_NAME: usize = 64;
 
@@ -83,6 +87,8 @@ pub struct OptIn {
     pub secrets: Vec<SecretSpec>,
     /// `Protect=`: how the guard treats the unit; `enforce` when not said.
     pub protect: Mode,
+    /// `Memory=secret`: most bytes of the secret heap that its program runs on; `None` for ordinary memory.
+    pub heap: Option<u64>,
 }
 
 /// One `Secret=`.
@@ -149,6 +155,9 @@ pub enum Fault {
     /// Two names that become one variable.
     #[error("the secret names {0} and {1} both need the variable {2}; rename one")]
     SameVariable(String, String, String),
+    /// `MemorySize=` of nothing.
+    #[error("MemorySize= is only for Memory=secret")]
+    SizeOfNothing,
     /// More than [`MAX_SECRETS`].
     #[error("more than {MAX_SECRETS} secrets")]
     TooMany,
@@ -196,6 +205,8 @@ struct Draft {
     role: Option<String>,
     deliver: Option<Deliver>,
     protect: Option<Mode>,
+    secret_memory: Option<bool>,
+    memory_size: Option<u64>,
     secrets: Vec<DraftSecret>,
 }
 
@@ -256,6 +267,24 @@ impl Draft {
                     }
                 });
             }
+            "Memory" => {
+                self.secret_memory = Some(match value.as_str() {
+                    "secret" => true,
+                    "ordinary" => false,
+                    _ => {
+                        return Err(Fault::Value {
+                            key: "Memory",
+                            allowed: "secret or ordinary",
+                        });
+                    }
+                });
+            }
+            "MemorySize" => {
+                self.memory_size = Some(size(&value).ok_or(Fault::Value {
+                    key: "MemorySize",
+                    allowed: "4M to 32G, a number of bytes or one with K, M or G",
+                })?);
+            }
             "Secret" if value.is_empty() => self.secrets.clear(),
             "Secret" => {
                 let (name, deliver, reference) = secret(&value)?;
@@ -298,6 +327,17 @@ impl Draft {
                 fault: Fault::NoRole,
             });
         }
+        let heap = match (self.secret_memory.unwrap_or(false), self.memory_size) {
+            (true, size) => Some(size.unwrap_or(USUAL_HEAP)),
+            (false, None) => None,
+            (false, Some(_)) => {
+                return Err(Error {
+                    file,
+                    line,
+                    fault: Fault::SizeOfNothing,
+                });
+            }
+        };
         let default = self.deliver.unwrap_or(Deliver::Getenv);
         let resolve = |secret: DraftSecret| {
             let DraftSecret {
@@ -325,6 +365,7 @@ impl Draft {
             role: self.role,
             secrets,
             protect: self.protect.unwrap_or(Mode::Enforce),
+            heap,
         }))
     }
 }
@@ -339,6 +380,22 @@ fn boolean(value: &str) -> Result<bool, Fault> {
             allowed: "yes or no",
         }),
     }
+}
+
+/// Bytes, with systemd's suffixes (powers of 1024).
+fn size(value: &str) -> Option<u64> {
+    let (digits, unit) = match value.as_bytes().last()? {
+        b'K' => (&value[..value.len() - 1], 1 << 10),
+        b'M' => (&value[..value.len() - 1], 1 << 20),
+        b'G' => (&value[..value.len() - 1], 1 << 30),
+        _ => (value, 1),
+    };
+    let digits = digits.bytes().all(|b| b.is_ascii_digit()).then_some(digits)?;
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit)
+        .filter(|bytes| HEAP.contains(bytes))
 }
 
 fn role(value: String) -> Result<String, Fault> {
@@ -446,6 +503,22 @@ mod tests {
     }
 
     #[test]
+    fn secret_memory_is_bounded_and_never_half_asked_for() {
+        let heap = |text: &str| {
+            let opt_in = one(&format!("[X-Rempart]\nWrap=yes\n{text}"));
+            opt_in.expect("valid").expect("opted in").heap
+        };
+        assert_eq!((heap(""), heap("Memory=ordinary\n")), (None, None));
+        assert_eq!(heap("Memory=secret\n"), Some(256 << 20));
+        assert_eq!(heap("Memory=secret\nMemorySize=1G\n"), Some(1 << 30));
+        assert_eq!(heap("MemorySize=4096K\nMemory=secret\n"), Some(4 << 20));
+        assert_eq!(size("8388608"), Some(8 << 20));
+        for wrong in ["", "M", "-8M", "+8M", "8m", "8 M", "64G", "17179869185G"] {
+            assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn later_files_win_and_an_empty_secret_starts_over() {
         let first = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A=kv/a#b\n";
         let second = "[X-Rempart]\nRole=b\nSecret=\nSecret=B=kv/a#b\n";
@@ -479,6 +552,13 @@ mod tests {
             ("[X-Rempart]\nWrap=perhaps\n", 2, "Wrap="),
             ("[X-Rempart]\nWrap=yes\nProtect=deny\n", 3, "Protect="),
             ("[X-Rempart]\nWrap=yes\nDeliver=mail\n", 3, "Deliver="),
+            ("[X-Rempart]\nWrap=yes\nMemory=Secret\n", 3, "Memory="),
+            (
+                "[X-Rempart]\nWrap=yes\nMemory=secret\nMemorySize=3M\n",
+                4,
+                "MemorySize=",
+            ),
+            ("[X-Rempart]\nWrap=yes\nMemorySize=64M\n", 1, "only for Memory=secret"),
             ("[X-Rempart]\nWrap=yes\nhello\n", 3, "not KEY=VALUE"),
             ("[x-rempart]\nWrap=yes\n", 1, "must be [X-Rempart]"),
             ("[X-Rempart]\nRole=x\n", 1, "no Wrap="),

@@ -18,6 +18,8 @@ pub struct Layout {
     pub len: usize,
     /// One entry for each value.
     pub items: Vec<Item>,
+    /// Most bytes of the secret heap that the service has to run on.
+    pub heap: Option<u64>,
 }
 
 /// Copies `values` into a new area; they are wiped when they go out of scope here.
@@ -47,6 +49,7 @@ pub fn lay_out(specs: &[SecretSpec], values: Vec<SecretBytes>) -> Result<Layout,
         descriptor: area.into_descriptor(),
         len,
         items,
+        heap: None,
     })
 }
 

@@ -217,6 +217,7 @@ impl Releases {
             why: error.to_string(),
         };
         let mut layout = lay_out(&opt_in.secrets, values).map_err(memory)?;
+        layout.heap = opt_in.heap;
         links::make(&self.links, &caller.unit, &mut layout.items)?;
         self.protect(peer, caller, opt_in).await?;
         // The vault took its time; the node may have been locked meanwhile.
@@ -260,6 +261,7 @@ impl Releases {
             v: V,
             area_len: layout.len,
             items: layout.items,
+            heap: layout.heap,
         };
         let sent = match line::encode(&reply) {
             Ok(line) => timeout(ASK, guard::send(stream, &line, Some(layout.descriptor.as_fd())))

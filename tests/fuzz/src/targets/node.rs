@@ -84,7 +84,7 @@ pub(super) const TARGETS: &[Target] = &[
 const UNITS: [&str; 3] = [
     "[Service]\nExecStart=/usr/bin/billing\n[X-Rempart]\nWrap=yes\nRole=billing\nSecret=DB_PASSWORD=kv/billing#db_password\n",
     "[X-Rempart]\nWrap=yes\nRole=web\nSecret=tls.key=kv/web#key\nDeliver=file\nProtect=enforce\nSecret=\n\0[X-Rempart]\nSecret=A=kv/a#b\n",
-    "# note\n[Unit]\nDescription=a \\\n  b\n; note\n[X-Rempart]\nWrap=no\nDeliver=getenv\n",
+    "# note\n[Unit]\nDescription=a \\\n  b\n; note\n[X-Rempart]\nWrap=no\nDeliver=getenv\nMemory=secret\nMemorySize=64M\n",
 ];
 const CONFIG: &str = "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"https://verifier.example:8443\"\nca = \"/etc/rempart/ca.pem\"\n\
 [tpm]\ntcti = \"device:/dev/tpmrm0\"\n[vault]\nkind = \"openbao\"\nurl = \"https://bao.example:8200\"\nca = \"/etc/rempart/ca.pem\"\n\
