@@ -91,6 +91,8 @@ vectors! {
     Port = 83, "PORT";
     Pci = 84, "PCI";
     Acpi = 85, "ACPI";
+    SecretLeak = 90, "SECRET_LEAK";
+    IoUring = 91, "IO_URING";
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 pub(crate) enum Hook {
     /// An LSM hook, without `bpf_lsm_`: its answer counts.
     Lsm(&'static str),
+    /// Before a kernel function: it only learns.
+    FEntry(&'static str),
     /// After a kernel function: it only learns.
     FExit(&'static str),
 }
@@ -45,6 +47,14 @@ const fn after(name: &'static str, function: &'static str) -> Row {
     }
 }
 
+const fn before(name: &'static str, function: &'static str) -> Row {
+    Row {
+        name,
+        hook: Hook::FEntry(function),
+        essential: false,
+    }
+}
+
 /// In the order in which they are attached: labels first.
 pub(crate) const PROGRAMS: &[Row] = &[
     essential("inherit_label", "task_alloc"),
@@ -78,12 +88,23 @@ pub(crate) const PROGRAMS: &[Row] = &[
     essential("load_code", "kernel_load_data"),
     optional("perf_open", "perf_event_open"),
     optional("lock_down", "locked_down"),
+    // Without them fingerprints are refused, see warden.rs.
+    before("leak_write", "vfs_write"),
+    before("leak_writev", "vfs_writev"),
+    before("leak_aio", "aio_write"),
+    before("leak_allocated", "vfs_fallocate"),
+    optional("leak_file", "file_permission"),
+    optional("leak_socket", "socket_sendmsg"),
+    optional("leak_ring", "inode_init_security_anon"),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::{Hook, PROGRAMS};
     use std::collections::BTreeSet;
+
+    /// Programs that may sleep: the section says so, the hook is the same.
+    const SLEEPING: &[&str] = &["leak_socket"];
 
     #[test]
     fn the_table_and_the_sources_name_the_same_programs() {
@@ -104,7 +125,9 @@ mod tests {
             .iter()
             .map(|row| {
                 let section = match row.hook {
+                    Hook::Lsm(name) if SLEEPING.contains(&row.name) => format!("lsm.s/{name}"),
                     Hook::Lsm(name) => format!("lsm/{name}"),
+                    Hook::FEntry(name) => format!("fentry/{name}"),
                     Hook::FExit(name) => format!("fexit/{name}"),
                 };
                 (row.name.to_owned(), section)
