@@ -113,6 +113,7 @@ struct inode {
 	__u32 i_rdev;
 	unsigned long i_ino;
 	__u32 i_generation;
+	unsigned int i_nlink;
 	struct super_block *i_sb;
 	void *i_private;
 };
@@ -173,6 +174,38 @@ struct bpf_prog {
 	struct bpf_prog_aux *aux;
 };
 
+struct iovec {
+	void *iov_base;
+	__u64 iov_len;
+};
+
+/* The kernel's copy of what io_submit(2) is given. */
+struct iocb {
+	__u64 aio_buf;
+	__u64 aio_nbytes;
+};
+
+/* Where user data comes from. Names and places of members moved in 6.0 and 6.4. */
+struct iov_iter {
+	__u8 iter_type;
+	__u64 iov_offset;
+	__u64 count;
+	void *ubuf;
+	const struct iovec *iov;
+	unsigned long nr_segs;
+};
+
+/* Since 6.4. */
+struct iov_iter___newer {
+	const struct iovec *__iov;
+};
+
+struct msghdr {
+	struct iov_iter msg_iter;
+};
+
+struct socket;
+
 /* Flavour: the name up to ___ is the kernel's. Absent on other machines than x86. */
 struct pt_regs___x86 {
 	unsigned long orig_ax;
@@ -193,6 +226,11 @@ enum lockdown_reason {
 	LOCKDOWN_KPROBES = 23,
 };
 
+enum iter_type {
+	ITER_IOVEC = 0,
+	ITER_UBUF = 6,
+};
+
 #define EPERM 1
 #define SIGKILL 9
 #define ENOMEM 12
@@ -204,6 +242,7 @@ enum lockdown_reason {
 #define S_IFREG 0100000
 #define S_IFCHR 0020000
 #define S_IFIFO 0010000
+#define S_IFSOCK 0140000
 
 #define FMODE_READ 0x1
 #define FMODE_WRITE 0x2
@@ -212,6 +251,7 @@ enum lockdown_reason {
 #define MAY_WRITE 0x2
 
 #define PROC_SUPER_MAGIC 0x9fa0
+#define TMPFS_MAGIC 0x01021994
 #define SYSFS_MAGIC 0x62656572
 #define BPF_FS_MAGIC 0xcafe4a11
 #define CGROUP_SUPER_MAGIC 0x27e0eb

@@ -77,6 +77,8 @@ enum vector {
 	V_TPM_OPEN = 87,
 	V_LIBRARY_INJECT = 88,
 	V_EXEC_MEM = 89,
+	V_SECRET_LEAK = 90,
+	V_IO_URING = 91,
 	V_PRELOAD = 100,
 	V_BREAK_GLASS = 101,
 };
@@ -206,5 +208,33 @@ struct procfile {
 #define OWN_KEY(kind, id) (((__u64)(kind) << 32) | (id))
 
 #define COUNT_SEQ 0
+
+/* Windows of a secret: long secrets are known by wide ones, short ones by narrow ones. */
+#define LEAK_WIDE 16
+#define LEAK_NARROW 8
+/* Output is looked at every so many bytes for wide windows; for narrow ones every leak_set.step. */
+#define LEAK_STRIDE 8
+/* Bits of a unit's filter, as a power of two, and its bytes. */
+#define LEAK_FILTER_BITS 17
+#define LEAK_FILTER_BYTES 16384
+/* Units whose output is watched at the same time. */
+#define LEAK_UNITS 128
+
+/* How the secrets of one unit are known in its output. */
+struct leak_set {
+	/* Value of its fingerprints in leak_prints: those of an earlier set do not count. */
+	__u64 id;
+	/* Of the filter: odd. */
+	__u64 factor[2];
+	/* Of SipHash-2-4. */
+	__u64 key[2];
+	/* Index of its filter. */
+	__u32 slot;
+	__u32 mode;
+	/* There are wide windows. */
+	__u32 wide;
+	/* Stride for narrow windows: 0 for none, else 1, 2, 4 or 8. */
+	__u32 step;
+};
 
 #endif

@@ -147,4 +147,95 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+/* How many units have fingerprints: while none has, nobody is asked anything (leak.bpf.c). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} leak_units SEC(".maps");
+
+/* By unit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LEAK_UNITS);
+	__type(key, __u64);
+	__type(value, struct leak_set);
+} leak_sets SEC(".maps");
+
+/* By slot: what is no fingerprint of a unit is told apart by one bit, most of the time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LEAK_UNITS);
+	__type(key, __u32);
+	__type(value, __u8[LEAK_FILTER_BYTES]);
+} leak_filters SEC(".maps");
+
+/* Keyed hashes of windows of secrets, never a secret; the value is the id of their set. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, __u64);
+	__type(value, __u64);
+} leak_prints SEC(".maps");
+
+/* On a thread of a watched unit: what it is about to write, and room to look at it. */
+#define LEAK_CHUNK 1024
+
+struct leak_thread {
+	/* What is said below is about a call that has not been asked for yet. */
+	__u32 noted;
+	/* The last file that it wanted to read was a memory file. */
+	__u32 read_memory;
+	/* Iovecs that come after the current piece, and how much of the first is done already. */
+	__u64 iovs;
+	__u64 iov_count;
+	__u64 skip;
+	/* The current piece, and what may be looked at of all. */
+	__u64 at;
+	__u64 left;
+	__u64 most;
+	/* Carried over; and with what came behind it. */
+	__u32 have;
+	__u32 length;
+	/* A batch: where it begins, how far its windows are apart and how long they are, which have passed the filter. */
+	__u32 base;
+	__u32 stride;
+	__u32 window;
+	__u32 passed;
+	__u32 found;
+	__u32 pad;
+	/* What is carried over, then a chunk, then room for a batch of windows that begins at their end. */
+	__u8 bytes[LEAK_WIDE + LEAK_CHUNK + 160];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct leak_thread);
+} leak_threads SEC(".maps");
+
+/*
+ * The end of what a watched unit has last written to a file or socket, so that a secret is known over
+ * two calls: at most 15 bytes of output that was let through.
+ */
+struct leak_tail {
+	__u8 bytes[LEAK_WIDE];
+	__u32 have;
+};
+
+struct leak_stream {
+	__u64 unit;
+	__u64 address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct leak_stream);
+	__type(value, struct leak_tail);
+} leak_tails SEC(".maps");
+
 #endif

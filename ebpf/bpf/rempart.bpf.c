@@ -11,6 +11,7 @@
 #include "signal.bpf.c"
 #include "file.bpf.c"
 #include "mount.bpf.c"
+#include "leak.bpf.c"
 
 /* The string by which the kernel knows a licence that may call its helpers. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -10,6 +10,8 @@
 mod event;
 /// Labels, configuration and map keys.
 mod label;
+/// Fingerprints of secrets.
+mod leak;
 /// Names of files in procfs and what opening them is.
 mod procfile;
 /// The vectors, by number and by name.
@@ -17,6 +19,7 @@ mod vector;
 
 pub use event::{Event, Verdict};
 pub use label::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Lift, Mode, OwnKind, Seal, own_key};
+pub use leak::{FILTER_BYTES, LeakKey, LeakSet, MAX_PRINTS, MAX_WATCHED, NARROW, STRIDE, WIDE};
 pub use procfile::{PROCFILES, PROCNAME_LEN, ProcFile, ProcKey};
 pub use vector::Vector;
 

@@ -95,6 +95,8 @@ vectors! {
     TpmOpen = 87, "TPM_OPEN";
     LibraryInject = 88, "LIBRARY_INJECT";
     ExecMem = 89, "EXEC_MEM";
+    SecretLeak = 90, "SECRET_LEAK";
+    IoUring = 91, "IO_URING";
     Preload = 100, "PRELOAD";
     BreakGlass = 101, "BREAK_GLASS";
 }

@@ -10,9 +10,11 @@ use std::{
         Arc, Mutex,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+/// How often fingerprints of units that have ended are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
 /// Lines a slow subscriber may lag behind; then it loses lines, and sees it by their numbers.
 const BACKLOG: usize = 4096;
 
@@ -46,10 +48,11 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
     let mut rings = warden.rings();
     let mut digest = Digest::default();
     let (interval, mut last_sign, mut said_lost) = (notify::interval(), Instant::now(), 0);
+    let mut last_sweep = Instant::now();
     notify::alive();
     loop {
         match &mut rings {
-            None => std::thread::sleep(std::time::Duration::from_secs(1)),
+            None => std::thread::sleep(Duration::from_secs(1)),
             Some(rings) => {
                 let mut fds = [rings.deny.as_fd(), rings.observe.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
                 // A failure (EINTR) is the same as a time-out: the rings are looked at anyway.
@@ -79,6 +82,10 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
         if lost != said_lost {
             eprintln!("<4>{lost} events found no room since boot; what they tried was judged all the same");
             said_lost = lost;
+        }
+        if last_sweep.elapsed() >= SWEEP {
+            warden.lift_ended();
+            last_sweep = Instant::now();
         }
         if last_sign.elapsed() >= interval {
             notify::alive();

@@ -9,7 +9,7 @@ use crate::{
 };
 use aya::{
     Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
-    programs::{FExit, Lsm, Program, ProgramError, links::FdLink},
+    programs::{FEntry, FExit, Lsm, Program, ProgramError, links::FdLink},
 };
 use rempart_api::guard::Program as Listed;
 use rempart_bpf_common::{EXE_GUARD_UNIT, Flags, Label, Mode};
@@ -146,6 +146,11 @@ fn load_one(ebpf: &mut Ebpf, btf: &Btf, row: &Row) -> Result<u32, ProgramError> 
             program.load(name, btf)?;
             Ok(program.info()?.id())
         }
+        Hook::FEntry(name) => {
+            let program: &mut FEntry = program(ebpf, row)?;
+            program.load(name, btf)?;
+            Ok(program.info()?.id())
+        }
         Hook::FExit(name) => {
             let program: &mut FExit = program(ebpf, row)?;
             program.load(name, btf)?;
@@ -165,6 +170,11 @@ fn attach_one(ebpf: &mut Ebpf, row: &Row) -> Result<FdLink, ProgramError> {
     Ok(match row.hook {
         Hook::Lsm(_) => {
             let program: &mut Lsm = program(ebpf, row)?;
+            let id = program.attach()?;
+            program.take_link(id)?.into()
+        }
+        Hook::FEntry(_) => {
+            let program: &mut FEntry = program(ebpf, row)?;
             let id = program.attach()?;
             program.take_link(id)?.into()
         }

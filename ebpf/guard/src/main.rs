@@ -14,6 +14,8 @@ mod enforcement;
 mod feed;
 /// Puts programs and maps into the kernel and pins them.
 mod install;
+/// Fingerprints of units' secrets.
+mod leak;
 /// Our view of the pinned maps.
 mod maps;
 /// Readiness and watchdog messages to systemd.

@@ -1,10 +1,11 @@
 //! Our view of the pinned maps. A freshly installed set and one that an earlier guard left are opened the
 //! same way, by their pins.
 
+use crate::leak::Watch;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::sys::stat::{major, minor, stat};
 use rempart_bpf_common::{Config, Label, OwnKind, PROCFILES, PROCNAME_LEN, ProcFile, own_key};
-use std::{os::fd::AsFd, path::Path};
+use std::{collections::BTreeSet, os::fd::AsFd, path::Path};
 
 /// Bytes of a unit's name in the `units` map, its NUL included.
 pub(crate) const UNIT_NAME_LEN: usize = 256;
@@ -37,6 +38,12 @@ pub(crate) const NAMES: &[&str] = &[
     "lost",
     "ring_deny",
     "ring_observe",
+    "leak_units",
+    "leak_sets",
+    "leak_filters",
+    "leak_prints",
+    "leak_threads",
+    "leak_tails",
 ];
 
 /// Name of a map's pin.
@@ -91,15 +98,27 @@ impl MapsError {
     }
 }
 
-fn on(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
+pub(crate) fn on(name: &'static str) -> impl FnOnce(MapError) -> MapsError {
     move |error| MapsError::Map { name, error }
+}
+
+/// Labels by the address of their process.
+pub(crate) type Leaders = HashMap<MapData, u64, [u8; Label::SIZE]>;
+
+/// Units that have a labelled process.
+pub(crate) fn units_of(leaders: &Leaders) -> BTreeSet<u64> {
+    let labels = leaders.iter().flatten();
+    labels
+        .filter_map(|(_, label)| Label::decode(&label).map(|label| label.unit))
+        .collect()
 }
 
 /// The maps but for the rings.
 pub(crate) struct Maps {
     /// Task storage: set by [`crate::raw::set_label`].
     pub(crate) labels: MapData,
-    leaders: HashMap<MapData, u64, [u8; Label::SIZE]>,
+    /// Labels by address.
+    pub(crate) leaders: Leaders,
     config: Array<MapData, [u8; Config::SIZE]>,
     trusted_exes: HashMap<MapData, [u8; INODE_KEY], [u8; Label::SIZE]>,
     places: HashMap<MapData, [u8; 16], u32>,
@@ -109,6 +128,8 @@ pub(crate) struct Maps {
     facts: HashMap<MapData, [u8; FACT_NAME_LEN], Digest>,
     units: HashMap<MapData, u64, [u8; UNIT_NAME_LEN]>,
     lost: PerCpuArray<MapData, u64>,
+    /// Fingerprints of secrets.
+    pub(crate) watch: Watch,
 }
 
 /// The two rings, denials first.
@@ -126,7 +147,7 @@ fn inode(folder: &Path) -> Result<(u64, u64), MapsError> {
     Ok(((major(stat.st_dev) << 20) | minor(stat.st_dev), stat.st_ino))
 }
 
-fn pinned(pins: &Path, name: &'static str) -> Result<MapData, MapsError> {
+pub(crate) fn pinned(pins: &Path, name: &'static str) -> Result<MapData, MapsError> {
     MapData::from_pin(pins.join(pin_name(name))).map_err(on(name))
 }
 
@@ -168,6 +189,7 @@ impl Maps {
             facts: HashMap::try_from(hash("facts")?).map_err(on("facts"))?,
             units: HashMap::try_from(hash("units")?).map_err(on("units"))?,
             lost: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "lost")?)).map_err(on("lost"))?,
+            watch: Watch::open(pins)?,
         })
     }
 

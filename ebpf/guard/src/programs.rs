@@ -8,6 +8,8 @@ use rempart_api::guard::Program;
 pub(crate) enum Hook {
     /// An LSM hook, without `bpf_lsm_`: its answer counts.
     Lsm(&'static str),
+    /// Before a kernel function: it only learns.
+    FEntry(&'static str),
     /// After a kernel function: it only learns.
     FExit(&'static str),
 }
@@ -47,6 +49,15 @@ const fn after(name: &'static str, function: &'static str) -> Row {
     Row {
         name,
         hook: Hook::FExit(function),
+        essential: false,
+        instead_of: None,
+    }
+}
+
+const fn before(name: &'static str, function: &'static str) -> Row {
+    Row {
+        name,
+        hook: Hook::FEntry(function),
         essential: false,
         instead_of: None,
     }
@@ -99,6 +110,14 @@ pub(crate) const PROGRAMS: &[Row] = &[
     essential("code_allowed", "file_mprotect"),
     optional("perf_open", "perf_event_open"),
     optional("lock_down", "locked_down"),
+    // Without them fingerprints are refused, see warden.rs.
+    before("leak_write", "vfs_write"),
+    before("leak_writev", "vfs_writev"),
+    before("leak_aio", "aio_write"),
+    before("leak_allocated", "vfs_fallocate"),
+    optional("leak_file", "file_permission"),
+    optional("leak_socket", "socket_sendmsg"),
+    optional("leak_ring", "inode_init_security_anon"),
 ];
 
 /// The programs as the status lists them; two for one hook count as one.
@@ -119,6 +138,9 @@ mod tests {
     use super::{Hook, PROGRAMS};
     use std::collections::BTreeSet;
 
+    /// Programs that may sleep: the section says so, the hook is the same.
+    const SLEEPING: &[&str] = &["leak_socket"];
+
     #[test]
     fn the_table_and_the_sources_name_the_same_programs() {
         let mut written = BTreeSet::new();
@@ -138,7 +160,9 @@ mod tests {
             .iter()
             .map(|row| {
                 let section = match row.hook {
+                    Hook::Lsm(name) if SLEEPING.contains(&row.name) => format!("lsm.s/{name}"),
                     Hook::Lsm(name) => format!("lsm/{name}"),
+                    Hook::FEntry(name) => format!("fentry/{name}"),
                     Hook::FExit(name) => format!("fexit/{name}"),
                 };
                 (row.name.to_owned(), section)

@@ -4,7 +4,7 @@
 use crate::{
     feed::Feed,
     raw,
-    warden::{Peer, Warden, outcome},
+    warden::{self, Peer, Warden, outcome},
 };
 use nix::{
     cmsg_space,
@@ -147,6 +147,22 @@ fn converse(stream: UnixStream, warden: &Warden, feed: &Feed) {
                     &outcome(warden.protect(&peer, &unit, mode, allow_degraded, pidfd)),
                 )
             }
+            Ok(Request::Fingerprints {
+                unit,
+                mode,
+                prints,
+                wide,
+                step,
+                ..
+            }) => {
+                let file = inbox.descriptors.pop_front();
+                let prints = match prints {
+                    0 => Ok(None),
+                    _ => warden::prints(file, prints, wide, step).map(Some),
+                };
+                let watched = prints.and_then(|prints| warden.watch(&peer, &unit, mode, prints));
+                reply(&stream, &outcome(watched))
+            }
             Ok(Request::Events { .. }) => return stream_events(&stream, feed),
             Err(error) => {
                 let _ = reply(&stream, &refused(&error.to_string()));
@@ -167,6 +183,7 @@ fn version(request: &Request) -> u32 {
         | Request::Remember { v, .. }
         | Request::BreakGlass { v, .. }
         | Request::Restore { v }
+        | Request::Fingerprints { v, .. }
         | Request::Events { v } => *v,
     }
 }

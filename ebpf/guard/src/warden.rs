@@ -5,13 +5,14 @@ use crate::{
     breakglass::{self, Here, TokenError},
     enforcement::Enforcement,
     install::Installed,
-    maps::{Maps, MapsError, Rings, UNIT_NAME_LEN},
+    leak::{LeakError, Prints},
+    maps::{Maps, MapsError, Rings, UNIT_NAME_LEN, units_of},
     options::Options,
     raw, seal,
 };
 use rempart_api::{
     PROTOCOL_VERSION,
-    guard::{Mode, Outcome, Status},
+    guard::{Mode, Outcome, Program, Status},
 };
 use rempart_bpf_common::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Lift, Mode as LabelMode, Vector};
 use std::{
@@ -75,9 +76,20 @@ pub(crate) enum Refusal {
     /// Nothing to end.
     #[error("refused: no break-glass token lifts anything now")]
     NothingLifted,
+    /// No file with fingerprints came along.
+    #[error("not watched: the request carried no descriptor; send the file of fingerprints by SCM_RIGHTS with it")]
+    NoPrints,
+    /// Fingerprints are not taken.
+    #[error(transparent)]
+    Leak(#[from] LeakError),
     /// The maps failed.
     #[error(transparent)]
     Maps(#[from] MapsError),
+}
+
+/// The fingerprints of a request, read before anything is locked.
+pub(crate) fn prints(file: Option<OwnedFd>, count: u32, wide: bool, step: u32) -> Result<Prints, Refusal> {
+    Ok(Prints::read(file.ok_or(Refusal::NoPrints)?, count, wide, step)?)
 }
 
 /// A connected caller.
@@ -163,6 +175,42 @@ impl Warden {
             Enforcement::Degraded { .. } if allow_degraded => Ok(()),
             Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => label(installed, peer, unit, mode, &pidfd),
+        }
+    }
+
+    /// Compares the unit's output with `prints`; lifts what there was when there are none.
+    pub(crate) fn watch(&self, peer: &Peer, unit: &str, mode: Mode, prints: Option<Prints>) -> Result<(), Refusal> {
+        if !is_unit_name(unit) {
+            return Err(Refusal::UnitName(unit.to_owned()));
+        }
+        match &mut *self.locked() {
+            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Active { installed, .. } => {
+                let armed = installed.maps.config()?.armed;
+                if armed && !is_agent(&installed.maps, peer) {
+                    return Err(Refusal::NotTheAgent);
+                }
+                let id = installed.maps.unit(unit)?;
+                let Some(prints) = prints else {
+                    return Ok(installed.maps.watch.lift(id)?);
+                };
+                let missing = |program: &&Program| program.name.starts_with("leak_") && !program.attached;
+                match installed.programs.iter().find(missing) {
+                    Some(program) if mode != Mode::Observe => Err(LeakError::Program(program.name.clone()).into()),
+                    _ => Ok(installed.maps.watch.put(id, of_label(mode), &prints)?),
+                }
+            }
+        }
+    }
+
+    /// Lifts the fingerprints of units that have ended.
+    pub(crate) fn lift_ended(&self) {
+        let Enforcement::Active { installed, .. } = &mut *self.locked() else {
+            return;
+        };
+        let Maps { watch, leaders, .. } = &mut installed.maps;
+        if let Err(error) = watch.lift_ended(|| units_of(leaders)) {
+            eprintln!("<4>rempart-guard: fingerprints of units that have ended are still there: {error}");
         }
     }
 
@@ -385,11 +433,7 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     if let Some(present) = present.filter(|label| label.unit != wanted) {
         return Err(Refusal::OtherUnit(maps.unit_name(present.unit)));
     }
-    let mode = match mode {
-        Mode::Enforce => LabelMode::Enforce,
-        Mode::Observe => LabelMode::Observe,
-        Mode::Kill => LabelMode::Kill,
-    };
+    let mode = of_label(mode);
     let mode = present
         .and_then(|label| label.mode)
         .map_or(mode, |m| m.or_stricter(mode));
@@ -402,6 +446,14 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     match raw::label(maps.labels_fd(), pidfd.as_fd()).map_err(refused)? {
         Some(label) if label.unit == wanted => Ok(()),
         _ => Err(Refusal::Label("the process ended meanwhile".into())),
+    }
+}
+
+const fn of_label(mode: Mode) -> LabelMode {
+    match mode {
+        Mode::Enforce => LabelMode::Enforce,
+        Mode::Observe => LabelMode::Observe,
+        Mode::Kill => LabelMode::Kill,
     }
 }
 

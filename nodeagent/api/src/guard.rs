@@ -38,6 +38,22 @@ pub enum Request {
         #[serde(default)]
         allow_degraded: bool,
     },
+    /// Compare what the unit puts out with the fingerprints in the file whose descriptor comes with it: key, filter, then 8 bytes
+    /// each (ebpf/common). They replace those of an earlier request; none lifts them.
+    Fingerprints {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// The unit's full name.
+        unit: String,
+        /// What happens to output with a secret in it.
+        mode: Mode,
+        /// How many there are; without any no descriptor is needed.
+        prints: u32,
+        /// Some are of wide windows.
+        wide: bool,
+        /// At every how many bytes output is looked at for narrow windows; 0 without any.
+        step: u32,
+    },
     /// Deny machine-wide vectors (foreign BPF, modules, kernel memory, the TPM, changes of Rempart's own files) until the next boot.
     /// What a first request has set stays: later ones only confirm.
     Arm {

@@ -9,6 +9,8 @@
 pub mod audit;
 /// Configuration in three stages: fragments, their merge, judged settings.
 pub mod config;
+/// Fingerprints of secrets, by which a unit's own output is watched.
+pub mod fingerprint;
 /// Booting → Attesting → Unlocked → Locked.
 pub mod machine;
 /// The names of secrets in unit files.

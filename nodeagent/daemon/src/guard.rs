@@ -3,8 +3,9 @@
 //! Must never take silence for protection: an unreachable guard is "not enforcing".
 
 use std::{
-    io::IoSlice,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    fs::File,
+    io::{IoSlice, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +13,10 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        socket::{ControlMessage, MsgFlags, sendmsg},
+    },
     unistd::{Pid, getpgid},
 };
 use rempart_api::{
@@ -20,6 +24,7 @@ use rempart_api::{
     guard::{Event, Mode, Outcome, Request, Status},
     line::{self, LineError, MAX_LINE},
 };
+use rempart_core::fingerprint::Fingerprints;
 use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest},
@@ -61,6 +66,9 @@ pub enum GuardError {
     /// It takes too long.
     #[error("rempart-guard did not answer within {} s; check: systemctl status rempart-guard", EXCHANGE.as_secs())]
     Slow,
+    /// There is no memory for what it is to read.
+    #[error("no memory file for rempart-guard: {0}")]
+    Memory(std::io::Error),
     /// It refused.
     #[error("rempart-guard refused: {0}")]
     Refused(String),
@@ -125,6 +133,22 @@ impl Guard {
             allow_degraded,
         };
         done(self.exchange(&request, Some(pidfd)).await?)
+    }
+
+    /// Compares what `unit` puts out with `prints` from now on; none lift those of an earlier start.
+    pub async fn watch(&self, unit: &str, mode: Mode, prints: &Fingerprints) -> Result<(), GuardError> {
+        let request = Request::Fingerprints {
+            v: V,
+            unit: unit.to_owned(),
+            mode,
+            prints: u32::try_from(prints.len()).unwrap_or(u32::MAX),
+            wide: prints.wide(),
+            step: prints.step(),
+        };
+        let file = (!prints.is_empty())
+            .then(|| memory_file(&prints.encode()))
+            .transpose()?;
+        done(self.exchange(&request, file.as_ref().map(AsFd::as_fd)).await?)
     }
 
     /// Has the guard note a digest, or compare it with the one that it noted first in this boot.
@@ -192,6 +216,18 @@ impl Guard {
         };
         timeout(EXCHANGE, exchange).await.map_err(|_| GuardError::Slow)?
     }
+}
+
+/// A file in ordinary memory, for the guard to read: it knows no secret from it that it does not guess.
+fn memory_file(bytes: &[u8]) -> Result<OwnedFd, GuardError> {
+    let file = memfd_create(c"rempart-fingerprints", MFdFlags::MFD_CLOEXEC)
+        .map_err(std::io::Error::from)
+        .and_then(|file| {
+            let mut file = File::from(file);
+            file.write_all(bytes)?;
+            Ok(file.into())
+        });
+    file.map_err(GuardError::Memory)
 }
 
 fn done(outcome: Outcome) -> Result<(), GuardError> {

@@ -3,7 +3,7 @@
 //! Must never ignore a key or a value it does not know: a misspelt `Protect=` would weaken a unit in silence. Later
 //! files win over earlier ones, as in systemd: `Secret=` appends, an empty `Secret=` starts over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::syntax::{Assignment, Entry, SyntaxError, entries};
 use crate::reference::{Reference, ReferenceError};
@@ -89,6 +89,10 @@ pub struct OptIn {
     pub protect: Mode,
     /// `Memory=secret`: most bytes of the secret heap that its program runs on; `None` for ordinary memory.
     pub heap: Option<u64>,
+    /// `Leak=`: what becomes of the unit's own output with a secret in it; `observe` when not said, `None` for `off`.
+    pub leak: Option<Mode>,
+    /// `LeakExcept=`: secrets that the unit puts out in clear.
+    pub leak_except: BTreeSet<String>,
 }
 
 /// One `Secret=`.
@@ -161,6 +165,9 @@ pub enum Fault {
     /// More than [`MAX_SECRETS`].
     #[error("more than {MAX_SECRETS} secrets")]
     TooMany,
+    /// An exception for a secret that the unit has not got.
+    #[error("LeakExcept= names {0}, which is none of the unit's secrets")]
+    NoSuchSecret(String),
     /// Secrets without a role.
     #[error("there are secrets, but no Role=")]
     NoRole,
@@ -207,6 +214,8 @@ struct Draft {
     protect: Option<Mode>,
     secret_memory: Option<bool>,
     memory_size: Option<u64>,
+    leak: Option<Option<Mode>>,
+    leak_except: BTreeSet<String>,
     secrets: Vec<DraftSecret>,
 }
 
@@ -255,14 +264,19 @@ impl Draft {
                 })?);
             }
             "Protect" => {
-                self.protect = Some(match value.as_str() {
-                    "enforce" => Mode::Enforce,
-                    "kill" => Mode::Kill,
-                    "observe" => Mode::Observe,
-                    _ => {
+                self.protect = Some(mode(&value).ok_or(Fault::Value {
+                    key: "Protect",
+                    allowed: "enforce, kill or observe",
+                })?);
+            }
+            "Leak" => {
+                self.leak = Some(match (value.as_str(), mode(&value)) {
+                    ("off", _) => None,
+                    (_, Some(mode)) => Some(mode),
+                    (_, None) => {
                         return Err(Fault::Value {
-                            key: "Protect",
-                            allowed: "enforce, kill or observe",
+                            key: "Leak",
+                            allowed: "off, observe, enforce or kill",
                         });
                     }
                 });
@@ -285,6 +299,10 @@ impl Draft {
                     allowed: "4M to 32G, a number of bytes or one with K, M or G",
                 })?);
             }
+            "LeakExcept" if value.is_empty() => self.leak_except.clear(),
+            "LeakExcept" => self
+                .leak_except
+                .extend(value.split_ascii_whitespace().map(str::to_owned)),
             "Secret" if value.is_empty() => self.secrets.clear(),
             "Secret" => {
                 let (name, deliver, reference) = secret(&value)?;
@@ -360,13 +378,26 @@ impl Draft {
             })
         };
         let secrets: Vec<SecretSpec> = self.secrets.into_iter().map(resolve).collect::<Result<_, Error>>()?;
-        distinct(&secrets).map_err(|fault| Error { file, line, fault })?;
+        distinct(&secrets)
+            .and_then(|()| known(&self.leak_except, &secrets))
+            .map_err(|fault| Error { file, line, fault })?;
         Ok(Some(OptIn {
             role: self.role,
             secrets,
             protect: self.protect.unwrap_or(Mode::Enforce),
             heap,
+            leak: self.leak.unwrap_or(Some(Mode::Observe)),
+            leak_except: self.leak_except,
         }))
+    }
+}
+
+fn mode(value: &str) -> Option<Mode> {
+    match value {
+        "enforce" => Some(Mode::Enforce),
+        "kill" => Some(Mode::Kill),
+        "observe" => Some(Mode::Observe),
+        _ => None,
     }
 }
 
@@ -465,6 +496,15 @@ fn distinct(secrets: &[SecretSpec]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A misspelt exception would have the secret watched after all.
+fn known(names: &BTreeSet<String>, secrets: &[SecretSpec]) -> Result<(), Fault> {
+    let unknown = |name: &&String| !secrets.iter().any(|secret| secret.name == **name);
+    names
+        .iter()
+        .find(unknown)
+        .map_or(Ok(()), |name| Err(Fault::NoSuchSecret(name.clone())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,6 +559,30 @@ mod tests {
     }
 
     #[test]
+    fn each_answer_to_a_leak_has_its_word_and_a_secret_may_be_excepted() {
+        for (word, mode) in [
+            ("Leak=off\n", None),
+            ("", Some(Mode::Observe)),
+            ("Leak=observe\n", Some(Mode::Observe)),
+            ("Leak=enforce\n", Some(Mode::Enforce)),
+            ("Leak=kill\n", Some(Mode::Kill)),
+        ] {
+            let opt_in = one(&format!("[X-Rempart]\nWrap=yes\n{word}"))
+                .expect("valid")
+                .expect("opted in");
+            assert_eq!(opt_in.leak, mode);
+        }
+        let text = "[X-Rempart]\nWrap=yes\nRole=a\nLeakExcept=A B\nSecret=A=kv/a#b\n";
+        assert!(one(text).expect_err("no B").to_string().contains("names B"));
+        let opt_in = one(&format!("{text}Secret=B=kv/a#c\n"))
+            .expect("valid")
+            .expect("opted in");
+        assert_eq!(opt_in.leak_except.len(), 2);
+        let none = one(&format!("{text}LeakExcept=\n")).expect("valid").expect("opted in");
+        assert!(none.leak_except.is_empty());
+    }
+
+    #[test]
     fn later_files_win_and_an_empty_secret_starts_over() {
         let first = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A=kv/a#b\n";
         let second = "[X-Rempart]\nRole=b\nSecret=\nSecret=B=kv/a#b\n";
@@ -551,6 +615,7 @@ mod tests {
             ("[X-Rempart]\nWrap=yes\nRoll=x\n", 3, "unknown key Roll"),
             ("[X-Rempart]\nWrap=perhaps\n", 2, "Wrap="),
             ("[X-Rempart]\nWrap=yes\nProtect=deny\n", 3, "Protect="),
+            ("[X-Rempart]\nWrap=yes\nLeak=deny\n", 3, "Leak="),
             ("[X-Rempart]\nWrap=yes\nDeliver=mail\n", 3, "Deliver="),
             ("[X-Rempart]\nWrap=yes\nMemory=Secret\n", 3, "Memory="),
             (

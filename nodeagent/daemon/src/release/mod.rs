@@ -123,6 +123,19 @@ pub enum Refusal {
         /// What it said.
         why: crate::guard::GuardError,
     },
+    /// The guard does not watch what a strict unit puts out.
+    #[error(
+        "the output of {unit} cannot be watched for its secrets: {why}; set Leak=observe or Leak=off to release all the same"
+    )]
+    Watch {
+        /// The unit.
+        unit: String,
+        /// What it said.
+        why: crate::guard::GuardError,
+    },
+    /// No random numbers.
+    #[error("the system gives no random numbers; see dmesg")]
+    Random,
     /// Secret memory.
     #[error("no secret memory for {unit}: {why}; check with: rempart doctor")]
     Memory {

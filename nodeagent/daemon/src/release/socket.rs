@@ -12,10 +12,12 @@ use std::{
 use rempart_api::{
     PROTOCOL_VERSION as V,
     agent::{Reply, Request},
+    guard::Mode,
     line::{self, LineError},
 };
 use rempart_backend::Backend;
-use rempart_core::{audit::What, config::Degraded, reference::Reference, unitfile::OptIn};
+use rempart_core::{audit::What, config::Degraded, fingerprint::Fingerprints, reference::Reference, unitfile::OptIn};
+use rempart_secret::SecretBytes;
 use tokio::{
     io::BufReader,
     net::{UnixListener, UnixStream},
@@ -216,10 +218,12 @@ impl Releases {
             unit: caller.unit.clone(),
             why: error.to_string(),
         };
+        let prints = fingerprints(&caller.unit, opt_in, &values)?;
         let mut layout = lay_out(&opt_in.secrets, values).map_err(memory)?;
         layout.heap = opt_in.heap;
         links::make(&self.links, &caller.unit, &mut layout.items)?;
         self.protect(peer, caller, opt_in).await?;
+        self.watch(caller, opt_in, &prints).await?;
         // The vault took its time; the node may have been locked meanwhile.
         self.node.may_release().map_err(Refusal::Node)?;
         let record = What::Released {
@@ -255,6 +259,22 @@ impl Releases {
         }
     }
 
+    /// Has the unit's output watched before a secret is in it. What was refused as a leak must not go unseen instead.
+    async fn watch(&self, caller: &Caller, opt_in: &OptIn, prints: &Fingerprints) -> Result<(), Refusal> {
+        let mode = opt_in.leak.unwrap_or(Mode::Observe);
+        match self.guard.watch(&caller.unit, mode, prints).await {
+            Ok(()) => Ok(()),
+            Err(error) if mode == Mode::Observe || self.degraded == Degraded::Allow => {
+                tracing::warn!("{}: its output is not watched for its secrets: {error}", caller.unit);
+                Ok(())
+            }
+            Err(why) => Err(Refusal::Watch {
+                unit: caller.unit.clone(),
+                why,
+            }),
+        }
+    }
+
     async fn hand_over(&self, stream: &mut UnixStream, caller: &Caller, layout: Layout) {
         let count = layout.items.len();
         let reply = Reply::Released {
@@ -274,6 +294,25 @@ impl Releases {
             Err(error) => tracing::warn!("{} was gone before it got its secrets: {error}", caller.unit),
         }
     }
+}
+
+/// Of the secrets that the unit's output is to be watched for.
+fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -> Result<Fingerprints, Refusal> {
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::Random)?;
+    let mut prints = Fingerprints::new(&random);
+    if opt_in.leak.is_none() {
+        return Ok(prints);
+    }
+    for (spec, value) in opt_in.secrets.iter().zip(values) {
+        if opt_in.leak_except.contains(&spec.name) {
+            continue;
+        }
+        if let Err(why) = prints.add(value.expose()) {
+            tracing::warn!("{unit}: output is not watched for {}: {why}", spec.name);
+        }
+    }
+    Ok(prints)
 }
 
 async fn in_time<T>(

@@ -5,6 +5,7 @@ mod again;
 mod certificate;
 mod evidence;
 mod front;
+mod leak;
 mod links;
 mod memory;
 #[path = "../../../../attest/device/tests/common/mod.rs"]

@@ -60,13 +60,26 @@ pub(crate) fn run<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<ExitCo
             line => lines.push(line),
         }
     }
+    let pidfd = pid
+        .map(sys::pidfd_open)
+        .transpose()
+        .map_err(|error| format!("{socket}: {error}"))?;
+    exchange(socket, &lines, pidfd, follow)
+}
+
+/// Says `lines`, `beside` going with the first, and prints what is answered.
+pub(crate) fn exchange(
+    socket: &str,
+    lines: &[&str],
+    mut beside: Option<OwnedFd>,
+    follow: bool,
+) -> Result<ExitCode, String> {
     let said = |error: io::Error| format!("{socket}: {error}");
     let stream = UnixStream::connect(socket).map_err(said)?;
     let mut answers = BufReader::new(stream.try_clone().map_err(said)?).lines();
-    let mut pidfd = pid.map(sys::pidfd_open).transpose().map_err(said)?;
     let mut refused = false;
     for line in lines {
-        send(&stream, format!("{line}\n").as_bytes(), pidfd.take().as_ref()).map_err(said)?;
+        send(&stream, format!("{line}\n").as_bytes(), beside.take().as_ref()).map_err(said)?;
         if follow {
             continue;
         }

@@ -6,6 +6,8 @@
 //!     rempart-attack find --pid P --needle-hex HEX
 //!     rempart-attack hammer --pid P [--tasks N] --times N | --until FILE
 //!     rempart-attack target [--needle-hex HEX]
+//!     rempart-attack watch --socket PATH UNIT MODE SECRET…
+//!     rempart-attack secret
 //!     rempart-attack ask [--socket PATH] [--pidfd PID] [--follow] LINE…
 //!
 //! `run` exits 0 when the thing was obtained, 1 when it was denied, 2 on another error.
@@ -24,6 +26,8 @@ mod sys;
 mod target;
 /// The registry of vectors.
 mod vector;
+/// Fingerprints for the guard, as the agent would send them.
+mod watch;
 
 use std::process::ExitCode;
 
@@ -37,6 +41,8 @@ fn main() -> ExitCode {
         Some("hammer") => hammer::run(words),
         Some("target") => target::run(words),
         Some("ask") => ask::run(words),
+        Some("watch") => watch::run(words),
+        Some("secret") => watch::secret(),
         _ => Err("usage: rempart-attack list | run VECTOR … | find … | target … | ask …".to_owned()),
     };
     outcome.unwrap_or_else(|why| {

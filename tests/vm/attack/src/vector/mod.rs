@@ -19,6 +19,8 @@ pub(crate) enum Scope {
     Machine,
     /// The guard's own things: denied from the first moment.
     Guard,
+    /// What a protected process itself puts out.
+    Leak,
 }
 
 impl Scope {
@@ -27,6 +29,7 @@ impl Scope {
             Scope::Process => "process",
             Scope::Machine => "machine",
             Scope::Guard => "agent",
+            Scope::Leak => "leak",
         }
     }
 }
@@ -57,18 +60,21 @@ pub(crate) struct Vector {
 mod cgroup;
 /// What several vectors do the same way.
 mod common;
+/// The family of leaks.
+mod leak;
 /// What the vectors on Rempart's own files do the same way.
 mod own_file;
+pub(crate) use leak::SECRET;
 /// What the mount vectors do the same way.
 mod place;
 /// What the tracing vectors do the same way.
 mod tracing;
 
 macro_rules! registry {
-    ($($file:ident),* $(,)?) => {
+    ($($file:ident),* $(,)?; leak: $($way:ident),* $(,)?) => {
         $(mod $file;)*
         /// All vectors.
-        pub(crate) const ALL: &[&Vector] = &[$(&$file::VECTOR,)*];
+        pub(crate) const ALL: &[&Vector] = &[$(&$file::VECTOR,)* $(&leak::$way,)*];
     };
 }
 
@@ -96,7 +102,11 @@ registry! {
     ld_so_preload, ld_so_preload_rename,
     // The guard's own
     bpf_map, bpf_prog, pin_get, link_pin_get, link_detach, unpin, pin_rename, bpffs_umount, umount_ns,
-    mount_over, mount_bind, mount_move, move_mount, fsmount, open_tree, mount_ns, pivot_root,
+    mount_over, mount_bind, mount_move, move_mount, fsmount, open_tree, mount_ns, pivot_root;
+    leak:
+    WRITE, PWRITE, WRITEV, WRITEV_LATER, DEEP, PIPE, SPLIT, DRIBBLE, SENDFILE, AIO, RING,
+    UNIX, TCP, SENDMSG, SENDMMSG, ABSENT_SEND,
+    ENCODED, ABSENT, MAPPED, SPLICE, ARGUMENTS,
 }
 
 /// Prints the registry: `NAME SCOPE RECORDED-AS VERDICT` a line (`-` for no record), or JSON with all columns.
@@ -153,6 +163,10 @@ pub(crate) fn run<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<ExitCo
     }
     if vector.scope == Scope::Process && target.pid <= 0 {
         return Err(format!("{name} wants --pid"));
+    }
+    // The process must be protected before it tries.
+    if vector.scope == Scope::Leak && target.after.is_some() {
+        target.wait().map_err(|failure| failure.detail)?;
     }
     let attempt = (vector.attempt)(&target);
     let outcome = word(&attempt);
