@@ -77,7 +77,7 @@ registry! {
     // procfs
     procmem_read, procmem_task, procmem_mount, procmem_write, environ_read, maps_read, smaps_read,
     pagemap_read, auxv_read, numa_maps_read, syscall_read, stack_read, wchan_read, io_read, fdinfo_read,
-    coredump_filter, oom_adj, prlimit, early_fd, ptrace_traceme,
+    procfs_other, procfs_write, coredump_filter, oom_adj, prlimit, early_fd, ptrace_traceme,
     // Signals
     agent_kill, pidfd_signal, tgkill,
     // The share of the machine
@@ -88,7 +88,7 @@ registry! {
     // The machine
     bpf_load, bpf_obj_pin, module_load, init_module, kcore, kallsyms, dev_mem, kpage, core_pattern, kexec, perf,
     cgroup_v1, sysrq, modprobe_path, kpagecount, kcore_early, kprobe, uprobe, trace_read, debugfs, port, iopl,
-    pci_config, packet_capture,
+    pci_config, msr, packet_capture,
     // The guard's own
     bpf_map, bpf_prog, pin_get, link_pin_get, link_detach, unpin, pin_rename, bpffs_umount, umount_ns,
     mount_over, mount_bind, mount_move, move_mount, fsmount, open_tree, mount_ns, pivot_root,
