@@ -6,6 +6,7 @@
 //!     rempart-attack find --pid P --needle-hex HEX
 //!     rempart-attack hammer --pid P [--tasks N] --times N | --until FILE
 //!     rempart-attack target [--needle-hex HEX]
+//!     rempart-attack units [--socket PATH] [--from N] --to N
 //!     rempart-attack ask [--socket PATH] [--pidfd PID] [--follow] LINE…
 //!
 //! `run` exits 0 when the thing was obtained, 1 when it was denied, 2 on another error.
@@ -22,6 +23,8 @@ mod hammer;
 mod sys;
 /// The victim that tests attack, and its description.
 mod target;
+/// Many units at the guard.
+mod units;
 /// The registry of vectors.
 mod vector;
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Some("find") => find::run(words),
         Some("hammer") => hammer::run(words),
         Some("target") => target::run(words),
+        Some("units") => units::run(words),
         Some("ask") => ask::run(words),
         _ => Err("usage: rempart-attack list | run VECTOR … | find … | target … | ask …".to_owned()),
     };
