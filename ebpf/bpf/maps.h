@@ -115,7 +115,8 @@ struct {
 /* Unit names by id, for user space: events keep their names when the guard restarts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
 	__type(key, __u64);
 	__type(value, char[256]);
 } units SEC(".maps");

@@ -345,7 +345,10 @@ fn a_policy_counts_only_with_a_signature_for_policies_by_an_allowed_signer_and_n
     verifier.change(&["policy", "install", &file]);
     let mut client = verifier.connect();
     let round = evidence(&mut client, &tpm, "demo-1", &certificate, None);
-    assert_eq!(checks(&refused(&mut client, &round)), [("guard", None)]);
+    let refusal = refused(&mut client, &round);
+    assert_eq!(checks(&refusal), [("guard", None)]);
+    // The degraded mode's name reaches the operator.
+    assert_eq!(refusal[0].found.as_deref(), Some("no-bpf-lsm: a test"));
 }
 
 #[test]

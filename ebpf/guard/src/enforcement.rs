@@ -4,7 +4,7 @@
 use crate::{
     install::{self, Installed},
     options::Options,
-    takeover,
+    programs, takeover,
 };
 use std::path::PathBuf;
 
@@ -36,10 +36,15 @@ impl Enforcement {
             Err(error) => Err(error.to_string()),
         };
         match outcome {
-            Ok(installed) => Enforcement::Active {
-                installed: Box::new(installed),
-                pins: options.pins.clone(),
-            },
+            Ok(installed) => {
+                if let Some(why) = programs::hooks_missing(&installed.programs) {
+                    eprintln!("<4>rempart-guard: DEGRADED, not everything is enforced: {why}");
+                }
+                Enforcement::Active {
+                    installed: Box::new(installed),
+                    pins: options.pins.clone(),
+                }
+            }
             Err(why) => {
                 eprintln!("<3>rempart-guard: DEGRADED, nothing is enforced: {why}");
                 Enforcement::Degraded { why }

@@ -33,7 +33,17 @@ pub(crate) enum InstallError {
     /// The object does not fit this kernel.
     #[error("object-refused: the BPF object does not fit this kernel: {0}")]
     Object(EbpfError),
-    /// bpf(2) was not permitted for the maps.
+    /// The kernel's lockdown goes further than our programs can.
+    #[error(
+        "lockdown-confidentiality: lockdown=confidentiality forbids BPF programs to read kernel memory ({0}); boot with lockdown=integrity"
+    )]
+    Lockdown(String),
+    /// bpf(2) was not permitted.
+    #[error(
+        "load-refused: the kernel lets this process make no BPF maps ({0}); the guard needs CAP_BPF and CAP_PERFMON and a kernel that accepts LSM programs"
+    )]
+    NotPermitted(String),
+    /// A program was refused.
     #[error(
         "load-refused: the kernel refused program {name} ({why}); the guard needs CAP_BPF and CAP_PERFMON and a kernel that accepts LSM programs"
     )]
@@ -93,11 +103,12 @@ pub(crate) fn object_digest() -> u64 {
 pub(crate) fn install(options: &Options) -> Result<Installed, InstallError> {
     require_bpf_lsm()?;
     let btf = Btf::from_sys_fs().map_err(InstallError::NoBtf)?;
-    let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
-        .allow_unsupported_maps()
-        .load(OBJECT)
-        .map_err(InstallError::Object)?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&btf)).allow_unsupported_maps();
+    if let Some(room) = options.room {
+        loader.map_max_entries("leaders", room).map_max_entries("cgroups", room);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(object_refused)?;
     let loaded = load(&mut ebpf, &btf)?;
     prepare_folder(&options.pins)?;
     let installed = attach(options, &mut ebpf, &loaded);
@@ -115,6 +126,23 @@ fn require_bpf_lsm() -> Result<(), InstallError> {
     }
 }
 
+/// Whether this kernel keeps its memory from BPF programs: bpf_probe_read_kernel(2) is then unknown to them.
+fn confidentiality() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|text| text.contains("[confidentiality]"))
+}
+
+fn object_refused(error: EbpfError) -> InstallError {
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(one) = cause {
+        let errno = one.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if matches!(errno, Some(libc::EPERM | libc::EACCES)) {
+            return InstallError::NotPermitted(error.to_string());
+        }
+        cause = one.source();
+    }
+    InstallError::Object(error)
+}
+
 /// Loads each program whose hook is there; returns their ids with their rows.
 fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<(Row, u32)>, InstallError> {
     let mut loaded = Vec::new();
@@ -127,6 +155,7 @@ fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<(Row, u32)>, InstallError> {
         }
         match load_one(ebpf, btf, row) {
             Ok(id) => loaded.push((*row, id)),
+            Err(error) if row.essential && confidentiality() => return Err(InstallError::Lockdown(cause(&error))),
             Err(error) if row.essential => {
                 return Err(InstallError::Program {
                     name: row.name,
@@ -306,6 +335,54 @@ mod tests {
         }
         for row in PROGRAMS {
             assert!(object.contains(row.name), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_reason_begins_with_a_degraded_mode_of_the_contract_and_each_mode_is_documented() {
+        let io = || io::Error::from_raw_os_error(libc::EPERM);
+        let reasons = [
+            InstallError::NoBtf(BtfError::FileError {
+                path: "x".into(),
+                error: io(),
+            }),
+            InstallError::NoBpfLsm,
+            InstallError::Lockdown("x".into()),
+            InstallError::NotPermitted("x".into()),
+            InstallError::Object(EbpfError::NoBTF),
+            InstallError::Program {
+                name: "x",
+                why: "x".into(),
+            },
+            InstallError::Pins {
+                path: "x".into(),
+                error: io(),
+            },
+            InstallError::HooksSilent,
+            InstallError::Maps(MapsError::Layout),
+            InstallError::Label(io()),
+        ]
+        .map(|error| error.to_string());
+        let takeover = [
+            crate::takeover::TakeoverError::Denied,
+            crate::takeover::TakeoverError::Incomplete("x"),
+        ]
+        .map(|error| error.to_string());
+        let missing = crate::programs::hooks_missing(&[]);
+        let said: std::collections::BTreeSet<String> = reasons
+            .into_iter()
+            .chain(takeover)
+            .chain(missing)
+            .filter_map(|text| text.split(':').next().map(str::to_owned))
+            .collect();
+        let named = rempart_api::guard::MODES
+            .iter()
+            .map(|mode| (*mode).to_owned())
+            .collect();
+        assert_eq!(said, named);
+        let text = std::fs::read_to_string("../../docs/degraded.md").expect("the document");
+        for mode in rempart_api::guard::MODES {
+            assert!(text.contains(&format!("| `{mode}` |")), "docs/degraded.md lacks {mode}");
         }
     }
 

@@ -4,8 +4,14 @@
 use crate::leak::Watch;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::sys::stat::{major, minor, stat};
-use rempart_bpf_common::{Config, Label, OwnKind, PROCFILES, PROCNAME_LEN, ProcFile, own_key};
-use std::{collections::BTreeSet, os::fd::AsFd, path::Path};
+use rempart_bpf_common::{
+    Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Label, OwnKind, PROCFILES, PROCNAME_LEN, ProcFile, own_key,
+};
+use std::{
+    collections::{self, BTreeSet},
+    os::fd::AsFd,
+    path::Path,
+};
 
 /// Bytes of a unit's name in the `units` map, its NUL included.
 pub(crate) const UNIT_NAME_LEN: usize = 256;
@@ -18,6 +24,8 @@ const INODE_KEY: usize = 24;
 
 /// A fact: SHA-256, or whatever else of that length the agent compares.
 pub(crate) type Digest = [u8; 32];
+/// Unit names since boot, as in maps.h: some 4 MiB of the guard's memory when all are taken.
+const MAX_UNITS: usize = 16384;
 
 /// Names in the object, in the order of their use here.
 pub(crate) const NAMES: &[&str] = &[
@@ -72,7 +80,7 @@ pub(crate) enum MapsError {
     #[error("a fact's name may have at most {} bytes", FACT_NAME_LEN - 1)]
     FactName,
     /// All unit ids are taken.
-    #[error("no room for another unit: 4096 names since boot; reboot")]
+    #[error("no room for another unit: {MAX_UNITS} names since boot; what is protected stays so; reboot to begin anew")]
     Units,
 }
 
@@ -127,6 +135,8 @@ pub(crate) struct Maps {
     sealed: HashMap<MapData, [u8; INODE_KEY], u32>,
     facts: HashMap<MapData, [u8; FACT_NAME_LEN], Digest>,
     units: HashMap<MapData, u64, [u8; UNIT_NAME_LEN]>,
+    /// The ids of the names that may still be given; what the map holds beyond is kept for events.
+    ids: collections::HashMap<String, u64>,
     lost: PerCpuArray<MapData, u64>,
     /// Fingerprints of secrets.
     pub(crate) watch: Watch,
@@ -138,6 +148,25 @@ pub(crate) struct Rings {
     pub(crate) deny: RingBuf<MapData>,
     /// All else.
     pub(crate) observe: RingBuf<MapData>,
+}
+
+/// Stands in the map of names where an epoch begins; no unit has this name.
+const EPOCH: &str = "";
+
+fn outlives_epochs(name: &str) -> bool {
+    matches!(name, EXE_GUARD_UNIT | EXE_AGENT_UNIT)
+}
+
+/// Of all names since boot, those that may still be given.
+fn current(names: Vec<(u64, String)>) -> collections::HashMap<String, u64> {
+    let epochs = names.iter().filter(|(_, name)| name == EPOCH);
+    let epoch = epochs.map(|(id, _)| *id).max().unwrap_or_default();
+    let counts = |(id, name): &(u64, String)| *id > epoch || outlives_epochs(name);
+    names.into_iter().filter(counts).map(|(id, name)| (name, id)).collect()
+}
+
+fn name_of(bytes: &[u8; UNIT_NAME_LEN]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
 /// Device and inode of a folder on sysfs or a bpffs, as the kernel numbers them: it keeps devices as
@@ -177,7 +206,7 @@ impl Rings {
 impl Maps {
     pub(crate) fn open(pins: &Path) -> Result<Self, MapsError> {
         let hash = |name| pinned(pins, name).map(Map::HashMap);
-        Ok(Maps {
+        let mut maps = Maps {
             labels: pinned(pins, "labels")?,
             leaders: HashMap::try_from(hash("leaders")?).map_err(on("leaders"))?,
             config: Array::try_from(Map::Array(pinned(pins, "config")?)).map_err(|_| MapsError::Layout)?,
@@ -188,9 +217,31 @@ impl Maps {
             sealed: HashMap::try_from(hash("sealed")?).map_err(on("sealed"))?,
             facts: HashMap::try_from(hash("facts")?).map_err(on("facts"))?,
             units: HashMap::try_from(hash("units")?).map_err(on("units"))?,
+            ids: collections::HashMap::new(),
             lost: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "lost")?)).map_err(on("lost"))?,
             watch: Watch::open(pins)?,
-        })
+        };
+        maps.ids = maps.index()?;
+        Ok(maps)
+    }
+
+    /// The ids by name, from the map; those from before the last [`Maps::begin_anew`] but for the guard's and the agent's are
+    /// left out.
+    fn index(&self) -> Result<collections::HashMap<String, u64>, MapsError> {
+        let mut names = Vec::new();
+        for entry in self.units.iter() {
+            let (id, bytes) = entry.map_err(on("units"))?;
+            names.push((id, name_of(&bytes)));
+        }
+        Ok(current(names))
+    }
+
+    /// From now on a name gets a new id. Before the machine was armed anybody could label any process as any unit: those keep
+    /// what protects them, and have no standing in a unit that is labelled later.
+    pub(crate) fn begin_anew(&mut self) -> Result<(), MapsError> {
+        self.new_id(EPOCH)?;
+        self.ids.retain(|name, _| outlives_epochs(name));
+        Ok(())
     }
 
     pub(crate) fn config(&self) -> Result<Config, MapsError> {
@@ -231,22 +282,30 @@ impl Maps {
         self.set_config(&config)
     }
 
+    /// Id of a unit, if it has one.
+    pub(crate) fn known(&self, name: &str) -> Option<u64> {
+        self.ids.get(name).copied()
+    }
+
     /// Id of a unit, a new one if it has none yet.
     pub(crate) fn unit(&mut self, name: &str) -> Result<u64, MapsError> {
-        let mut wanted = [0u8; UNIT_NAME_LEN];
+        if let Some(id) = self.known(name) {
+            return Ok(id);
+        }
+        let id = self.new_id(name)?;
+        self.ids.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    fn new_id(&mut self, name: &str) -> Result<u64, MapsError> {
+        let mut bytes = [0u8; UNIT_NAME_LEN];
         if name.len() >= UNIT_NAME_LEN {
             return Err(MapsError::Units);
         }
-        wanted[..name.len()].copy_from_slice(name.as_bytes());
-        for entry in self.units.iter() {
-            let (id, known) = entry.map_err(on("units"))?;
-            if known == wanted {
-                return Ok(id);
-            }
-        }
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
         let mut config = self.config()?;
         let id = config.next_unit;
-        self.units.insert(id, wanted, 0).map_err(|_| MapsError::Units)?;
+        self.units.insert(id, bytes, 0).map_err(|_| MapsError::Units)?;
         config.next_unit += 1;
         self.set_config(&config)?;
         Ok(id)
@@ -258,7 +317,7 @@ impl Maps {
             return String::new();
         }
         match self.units.get(&id, 0) {
-            Ok(bytes) => String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned(),
+            Ok(bytes) => name_of(&bytes),
             Err(_) => format!("unit {id}"),
         }
     }
@@ -298,6 +357,14 @@ impl Maps {
         }
     }
 
+    /// Whether a process becomes the agent by being started, so that none needs to say that it is.
+    pub(crate) fn knows_the_agent(&self) -> bool {
+        let labels = self.trusted_exes.iter().flatten();
+        labels
+            .filter_map(|(_, label)| Label::decode(&label))
+            .any(|label| label.is_agent())
+    }
+
     /// Events that found no room, of both rings and all CPUs.
     pub(crate) fn lost(&self) -> u64 {
         (0..2)
@@ -309,5 +376,37 @@ impl Maps {
     /// Descriptor of the label map.
     pub(crate) fn labels_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.labels.fd().as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[(u64, &str)]) -> collections::HashMap<String, u64> {
+        current(names.iter().map(|(id, name)| (*id, (*name).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_name_from_before_an_epoch_leads_to_nothing_but_the_guards_and_the_agents_do() {
+        let found = names(&[
+            (1, EXE_GUARD_UNIT),
+            (2, EXE_AGENT_UNIT),
+            (3, "db.service"),
+            (4, EPOCH),
+            (5, "web.service"),
+        ]);
+        assert_eq!(found.get("db.service"), None);
+        assert_eq!(found.get("web.service"), Some(&5));
+        assert_eq!((found[EXE_GUARD_UNIT], found[EXE_AGENT_UNIT]), (1, 2));
+        assert!(!found.contains_key(EPOCH));
+    }
+
+    #[test]
+    fn both_halves_have_room_for_the_same_number_of_names() {
+        let text = include_str!("../../bpf/maps.h");
+        let (before, _) = text.split_once("} units SEC").expect("the map of names");
+        let map = before.rsplit("struct {").next().expect("its definition");
+        assert!(map.contains(&format!("__uint(max_entries, {MAX_UNITS});")), "{map}");
     }
 }

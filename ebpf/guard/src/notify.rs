@@ -25,11 +25,10 @@ fn send(message: &str) {
 
 /// The socket is served.
 pub(crate) fn ready(status: &Status) {
+    let attached = status.programs.iter().filter(|p| p.attached).count();
     let line = match &status.why {
-        None => format!(
-            "enforcing, {} programs attached",
-            status.programs.iter().filter(|p| p.attached).count()
-        ),
+        None => format!("enforcing, {attached} programs attached"),
+        Some(why) if status.enforcing => format!("enforcing, {attached} programs attached; DEGRADED: {why}"),
         Some(why) => format!("DEGRADED: {why}"),
     };
     send(&format!("READY=1\nSTATUS={line}\n"));

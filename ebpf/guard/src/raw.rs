@@ -7,9 +7,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-/// `BPF_MAP_LOOKUP_ELEM` and `BPF_MAP_UPDATE_ELEM` of bpf(2).
+/// `BPF_MAP_LOOKUP_ELEM` and its two siblings of bpf(2).
 const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
+const MAP_DELETE: libc::c_long = 3;
 /// Since Linux 6.5; libc does not know it yet on all versions.
 const SO_PEERPIDFD: libc::c_int = 77;
 
@@ -33,7 +34,7 @@ fn element(command: libc::c_long, map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, va
         flags: 0,
     };
     // SAFETY: bpf(2): attr is the element layout and lives over the call; key points to an int and value
-    // to Label::SIZE bytes, the sizes with which the task storage map was created. No safe wrapper: aya
+    // to Label::SIZE bytes (deleting reads no value), the sizes with which the task storage map was created. No safe wrapper: aya
     // has no task storage.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of::<ElementAttr>()) };
     if done < 0 {
@@ -57,6 +58,11 @@ pub(crate) fn label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<Op
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Takes the label of the process behind `pidfd` away.
+pub(crate) fn clear_label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    element(MAP_DELETE, map, pidfd, std::ptr::null_mut())
 }
 
 /// A pidfd for a process id; what it names is only sure for one's own child or oneself.

@@ -8,6 +8,8 @@ use crate::{
 };
 use nix::{
     cmsg_space,
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sockopt},
     unistd::{Gid, Group, User, chown, geteuid},
 };
@@ -21,7 +23,7 @@ use std::{
     fs,
     io::{self, IoSliceMut, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{
             fs::PermissionsExt,
             net::{UnixListener, UnixStream},
@@ -29,21 +31,33 @@ use std::{
     },
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc::RecvTimeoutError,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// The agent needs two connections; the rest is for tools.
+/// Connections of tools, and of the agent before it is known by its label.
 const MAX_CONNECTIONS: usize = 16;
+/// Those of the agent, which needs two; nobody else can take them up.
+const AGENT_CONNECTIONS: usize = 8;
 /// A subscriber that takes nothing for so long is dropped.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
-/// A stranger's line is awaited for so long.
+/// A line is awaited for so long, all of it.
+const LINE_LIMIT: Duration = Duration::from_secs(10);
+/// A stranger's.
 const STRANGER_LIMIT: Duration = Duration::from_secs(1);
+/// How often it is seen whether a subscriber is still there.
+const GLANCE: Duration = Duration::from_secs(1);
+/// Wait after a connection could not be taken.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors that may lie ahead of their request.
 const MAX_DESCRIPTORS: usize = 4;
+/// SCM_MAX_FD of the kernel: no message has more descriptors. With room for fewer it would put some into this process and
+/// nobody would learn their numbers.
+const SENT_DESCRIPTORS: usize = 253;
 
 /// The socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -83,39 +97,78 @@ fn give(path: &Path, group: Option<Gid>) -> nix::Result<()> {
 
 /// Serves in threads of its own.
 pub(crate) fn serve(listener: UnixListener, warden: Arc<Warden>, feed: Feed) {
-    let connections = Arc::new(AtomicUsize::new(0));
+    let (tools, agents) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let Ok(stream) = stream else { continue };
-            if connections.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
-                connections.fetch_sub(1, Ordering::SeqCst);
+            let Ok(stream) = stream else {
+                // Out of descriptors or memory: whoever waits goes on waiting.
+                thread::sleep(PAUSE);
                 continue;
-            }
-            let (warden, feed, connections) = (Arc::clone(&warden), feed.clone(), Arc::clone(&connections));
-            thread::spawn(move || {
-                converse(stream, &warden, &feed);
-                connections.fetch_sub(1, Ordering::SeqCst);
+            };
+            let peer = admit(&stream);
+            let (taken, most) = match &peer {
+                Some(peer) if warden.is_agent(peer) => (&agents, AGENT_CONNECTIONS),
+                _ => (&tools, MAX_CONNECTIONS),
+            };
+            let Some(place) = Place::take(taken, most) else {
+                // A new socket has room for a line, so that nobody waits here.
+                let _ = reply(
+                    &stream,
+                    &refused("too many connections are open; close one and ask again"),
+                );
+                continue;
+            };
+            let (warden, feed) = (Arc::clone(&warden), feed.clone());
+            let started = thread::Builder::new().spawn(move || {
+                let _place = place;
+                converse(stream, peer.as_ref(), &warden, &feed);
             });
+            if let Err(error) = started {
+                eprintln!("<4>rempart-guard: no thread for a connection ({error}): it is closed");
+                thread::sleep(PAUSE);
+            }
         }
     });
 }
 
-fn converse(stream: UnixStream, warden: &Warden, feed: &Feed) {
-    let Some(peer) = admit(&stream) else {
+/// One of a limited number of connections, until it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Only the accepting thread takes places, so that none is given twice.
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        if taken.load(Ordering::SeqCst) >= most {
+            return None;
+        }
+        taken.fetch_add(1, Ordering::SeqCst);
+        Some(Place(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Answers one peer until it goes, breaks the protocol or subscribes; `None` is a stranger.
+fn converse(stream: UnixStream, peer: Option<&Peer>, warden: &Warden, feed: &Feed) {
+    let _ = stream.set_write_timeout(Some(WRITE_LIMIT));
+    let mut inbox = Inbox::new(&stream);
+    let Some(peer) = peer else {
         // Its line is taken first: closing over unread data would cost it the answer.
-        let _ = stream.set_read_timeout(Some(STRANGER_LIMIT));
-        let _ = Inbox::new(&stream).line();
+        let _ = inbox.line(STRANGER_LIMIT);
         let _ = reply(&stream, &refused("only root and user rempart may talk to the guard"));
         return;
     };
-    let _ = stream.set_write_timeout(Some(WRITE_LIMIT));
-    let mut inbox = Inbox::new(&stream);
     loop {
-        let request = match inbox.line() {
+        let request = match inbox.line(LINE_LIMIT) {
             Ok(bytes) => line::decode::<Request>(&bytes),
             Err(LineError::PeerClosed) => return,
             Err(error) => Err(error),
         };
+        // What lies beside a line belongs to it; nothing is kept for the next.
+        let mut descriptors = std::mem::take(&mut inbox.descriptors);
         let answered = match request {
             Ok(request) if version(&request) != PROTOCOL_VERSION => reply(
                 &stream,
@@ -141,10 +194,10 @@ fn converse(stream: UnixStream, warden: &Warden, feed: &Feed) {
                 allow_degraded,
                 ..
             }) => {
-                let pidfd = inbox.descriptors.pop_front();
+                let pidfd = descriptors.pop_front();
                 reply(
                     &stream,
-                    &outcome(warden.protect(&peer, &unit, mode, allow_degraded, pidfd)),
+                    &outcome(warden.protect(peer, &unit, mode, allow_degraded, pidfd)),
                 )
             }
             Ok(Request::Fingerprints {
@@ -200,11 +253,21 @@ fn reply<T: serde::Serialize>(mut stream: &UnixStream, message: &T) -> Result<()
 }
 
 fn stream_events(mut stream: &UnixStream, feed: &Feed) {
-    for line in feed.subscribe() {
-        if stream.write_all(&line).is_err() {
-            return;
+    let lines = feed.subscribe();
+    loop {
+        match lines.recv_timeout(GLANCE) {
+            Ok(line) if stream.write_all(&line).is_ok() => {}
+            // Who left must not keep its place until there is something to tell it.
+            Err(RecvTimeoutError::Timeout) if !has_left(stream) => {}
+            _ => return,
         }
     }
+}
+
+fn has_left(stream: &UnixStream) -> bool {
+    let mut ended = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let answer = poll(&mut ended, PollTimeout::ZERO);
+    answer.is_ok_and(|_| ended[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP)))
 }
 
 fn admit(stream: &UnixStream) -> Option<Peer> {
@@ -233,7 +296,9 @@ impl<'a> Inbox<'a> {
         }
     }
 
-    fn line(&mut self) -> Result<Vec<u8>, LineError> {
+    /// The next line, which must be here in time.
+    fn line(&mut self, within: Duration) -> Result<Vec<u8>, LineError> {
+        let until = Instant::now() + within;
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let rest = self.bytes.split_off(end + 1);
@@ -242,28 +307,33 @@ impl<'a> Inbox<'a> {
             if self.bytes.len() >= MAX_LINE {
                 return Err(LineError::PeerLineTooLong);
             }
-            self.receive()?;
+            self.receive(until)?;
         }
     }
 
-    fn receive(&mut self) -> Result<(), LineError> {
+    fn receive(&mut self, until: Instant) -> Result<(), LineError> {
         let mut chunk = [0u8; 4096];
-        let mut control = cmsg_space!([libc::c_int; MAX_DESCRIPTORS]);
+        let mut control = cmsg_space!([libc::c_int; SENT_DESCRIPTORS]);
         let mut slices = [IoSliceMut::new(&mut chunk)];
-        let message = recvmsg::<()>(
-            self.stream.as_raw_fd(),
-            &mut slices,
-            Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )
-        .map_err(io::Error::from)?;
-        for item in message.cmsgs().map_err(io::Error::from)? {
-            if let ControlMessageOwned::ScmRights(fds) = item {
-                self.descriptors.extend(fds.into_iter().map(raw::received));
+        let count = loop {
+            wait(self.stream, until)?;
+            // One message at a time: several connections together must not bring more descriptors than this process may have.
+            let _one = RECEIVING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+            match recvmsg::<()>(self.stream.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                message => {
+                    let message = message.map_err(io::Error::from)?;
+                    for item in message.cmsgs().map_err(io::Error::from)? {
+                        if let ControlMessageOwned::ScmRights(fds) = item {
+                            self.descriptors.extend(fds.into_iter().map(raw::received));
+                        }
+                    }
+                    self.descriptors.truncate(MAX_DESCRIPTORS);
+                    break message.bytes;
+                }
             }
-        }
-        self.descriptors.truncate(MAX_DESCRIPTORS);
-        let count = message.bytes;
+        };
         if count == 0 {
             return Err(LineError::PeerClosed);
         }
@@ -272,17 +342,38 @@ impl<'a> Inbox<'a> {
     }
 }
 
+/// Held while a message is taken in.
+static RECEIVING: Mutex<()> = Mutex::new(());
+
+/// Until there is something to read; an error when there is nothing in time.
+fn wait(stream: &UnixStream, until: Instant) -> Result<(), LineError> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::enforcement::Enforcement;
+    use nix::sys::socket::{ControlMessage, sendmsg};
     use std::io::{BufRead, BufReader};
 
     fn ask(lines: &str) -> Vec<String> {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let why = "no-btf: test".into();
         let warden = Warden::new(Enforcement::Degraded { why }, crate::options::Options::default());
-        let server = thread::spawn(move || converse(theirs, &warden, &Feed::default()));
+        let server = thread::spawn(move || {
+            let peer = admit(&theirs);
+            converse(theirs, peer.as_ref(), &warden, &Feed::default());
+        });
         (&ours).write_all(lines.as_bytes()).expect("sent");
         ours.shutdown(std::net::Shutdown::Write).expect("shut");
         let answers = BufReader::new(&ours).lines().map_while(Result::ok).collect();
@@ -318,5 +409,53 @@ mod tests {
     fn protect_without_a_pidfd_is_refused() {
         let answers = ask("{\"v\":1,\"op\":\"protect\",\"unit\":\"x.service\",\"mode\":\"enforce\"}\n");
         assert!(answers[0].contains("no pidfd"), "{answers:?}");
+    }
+
+    #[test]
+    fn descriptors_beside_a_line_are_closed_with_it_however_many_they_are() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut inbox = Inbox::new(&theirs);
+        let held = || fs::read_dir("/proc/self/fd").expect("proc").count();
+        for count in [1, MAX_DESCRIPTORS + 1, SENT_DESCRIPTORS] {
+            let before = held();
+            let fds = vec![ours.as_raw_fd(); count];
+            let parts = [io::IoSlice::new(b"{}\n")];
+            sendmsg::<()>(
+                ours.as_raw_fd(),
+                &parts,
+                &[ControlMessage::ScmRights(&fds)],
+                MsgFlags::empty(),
+                None,
+            )
+            .expect("sent");
+            assert_eq!(inbox.line(LINE_LIMIT).expect("a line"), b"{}\n");
+            assert_eq!(inbox.descriptors.len(), count.min(MAX_DESCRIPTORS));
+            inbox.descriptors.clear();
+            // Other tests of this process open and close theirs meanwhile.
+            assert!(
+                held() < before + MAX_DESCRIPTORS + 20,
+                "{count}: {} after {before}",
+                held()
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_not_awaited_for_ever() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        (&ours).write_all(b"{\"v\":1,").expect("sent");
+        let begun = Instant::now();
+        let answer = Inbox::new(&theirs).line(Duration::from_millis(50));
+        assert!(matches!(answer, Err(LineError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
+        assert!(begun.elapsed() < LINE_LIMIT);
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_connection_ends() {
+        let taken = Arc::default();
+        let first = Place::take(&taken, 1);
+        assert!(first.is_some() && Place::take(&taken, 1).is_none());
+        drop(first);
+        assert!(Place::take(&taken, 1).is_some());
     }
 }

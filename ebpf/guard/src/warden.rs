@@ -8,8 +8,9 @@ use crate::{
     leak::{LeakError, Prints},
     maps::{Maps, MapsError, Rings, UNIT_NAME_LEN, units_of},
     options::Options,
-    raw, seal,
+    programs, raw, seal,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rempart_api::{
     PROTOCOL_VERSION,
     guard::{Mode, Outcome, Program, Status},
@@ -43,6 +44,16 @@ pub(crate) enum Refusal {
     /// It has another label.
     #[error("not protected: the process belongs to {0} already; a label is never changed")]
     OtherUnit(String),
+    /// The kernel's tables are full.
+    #[error(
+        "not protected: the kernel's table of protected tasks or cgroups is full ; what is in it stays protected; stop units, or give rempart-guard more --room and reboot"
+    )]
+    Full,
+    /// The programs know the agent by its executable.
+    #[error(
+        "refused: rempartd is known when PID 1 starts it and need not register; run: systemctl restart rempartd, or reboot after an upgrade"
+    )]
+    AgentIsKnown,
     /// The caller is not the agent.
     #[error("refused: since the machine was armed only rempartd, started by PID 1, may ask this")]
     NotTheAgent,
@@ -123,6 +134,7 @@ impl Warden {
             Enforcement::Degraded { why } => Status {
                 v: PROTOCOL_VERSION,
                 why: Some(why.clone()),
+                missing_vectors: programs::missing(&[]),
                 ..Status::default()
             },
             Enforcement::Active { installed, .. } => self.active_status(installed),
@@ -136,9 +148,11 @@ impl Warden {
         Status {
             v: PROTOCOL_VERSION,
             enforcing: !machine,
-            why: machine.then(|| {
-                "break-glass: the machine's protection was lifted by the owner's token in this boot; reboot".to_owned()
-            }),
+            why: match machine {
+                true => Some(BROKEN_GLASS.to_owned()),
+                false => programs::hooks_missing(&installed.programs),
+            },
+            missing_vectors: programs::missing(if machine { &[] } else { &installed.programs }),
             programs: installed.programs.clone(),
             armed: config.armed,
             lost: installed.maps.lost(),
@@ -228,8 +242,17 @@ impl Warden {
                 config.files_observed = files == Mode::Observe;
                 config.tpm_exclusive = tpm_exclusive;
                 config.tpm_major = seal::tpm_major();
-                Ok(installed.maps.set_config(&config)?)
+                installed.maps.set_config(&config)?;
+                Ok(installed.maps.begin_anew()?)
             }
+        }
+    }
+
+    /// Whether this caller has the agent's label.
+    pub(crate) fn is_agent(&self, peer: &Peer) -> bool {
+        match &*self.locked() {
+            Enforcement::Active { installed, .. } => is_agent(&installed.maps, peer),
+            Enforcement::Degraded { .. } => false,
         }
     }
 
@@ -249,7 +272,7 @@ impl Warden {
                 let name = fact(name);
                 match maps.fact(&name)? {
                     Some(known) if known == bytes => Ok(()),
-                    Some(_) if !(config.armed && open) => Err(Refusal::Differs(shown(&name[FACT.len()..]))),
+                    Some(_) if !open => Err(Refusal::Differs(shown(&name[FACT.len()..]))),
                     None if !open => Err(Refusal::TooLate(shown(&name[FACT.len()..]))),
                     _ => Ok(maps.set_fact(&name, bytes)?),
                 }
@@ -367,6 +390,8 @@ impl Warden {
     }
 }
 
+/// Why nothing counts as enforced after the owner has lifted it.
+const BROKEN_GLASS: &str = "break-glass: the machine's protection was lifted by the owner's token in this boot; reboot";
 /// Where the kernel names this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Before the names that the agent gives.
@@ -413,9 +438,10 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     let armed = maps.config()?.armed;
     let flags = match unit {
         EXE_GUARD_UNIT => return Err(Refusal::Reserved(unit.to_owned())),
-        // Known from its exec already; before arming it may also register without PID 1.
+        // Known from its exec already; before arming it may register where the programs do not know its executable.
         EXE_AGENT_UNIT if present.is_some_and(|label| label.is_agent()) => return Ok(()),
         EXE_AGENT_UNIT if armed => return Err(Refusal::NotTheAgent),
+        EXE_AGENT_UNIT if maps.knows_the_agent() => return Err(Refusal::AgentIsKnown),
         EXE_AGENT_UNIT => Flags::Agent,
         _ => Flags::None,
     };
@@ -429,23 +455,36 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     if is_lifted(&config) && unit != EXE_AGENT_UNIT {
         return Err(Refusal::Lifted("Rempart's files"));
     }
-    let wanted = maps.unit(unit)?;
-    if let Some(present) = present.filter(|label| label.unit != wanted) {
+    // Before the name gets an id: a refused request must not use up room.
+    if let Some(present) = present.filter(|label| Some(label.unit) != maps.known(unit)) {
         return Err(Refusal::OtherUnit(maps.unit_name(present.unit)));
     }
+    let wanted = maps.unit(unit)?;
     let mode = of_label(mode);
     let mode = present
         .and_then(|label| label.mode)
         .map_or(mode, |m| m.or_stricter(mode));
     raw::set_label(maps.labels_fd(), pidfd.as_fd(), &Label::new(wanted, mode, flags)).map_err(refused)?;
+    let outcome = sync(maps, pid, pidfd, wanted);
+    if outcome.is_err() && present.is_none() {
+        // Refused is as if nothing had been asked. It may have ended meanwhile.
+        let _ = raw::clear_label(maps.labels_fd(), pidfd.as_fd());
+    }
+    outcome
+}
+
+/// Has the programs bring the label of this process into their own tables.
+fn sync(maps: &Maps, pid: nix::unistd::Pid, pidfd: &OwnedFd, wanted: u64) -> Result<(), Refusal> {
     // Any process with that number: the programs copy only a label that its own task storage has.
     nix::unistd::getpgid(Some(pid)).map_err(|error| match error {
         nix::errno::Errno::EPERM => Refusal::Traced,
+        nix::errno::Errno::ENOSPC => Refusal::Full,
         other => Refusal::Label(other.to_string()),
     })?;
-    match raw::label(maps.labels_fd(), pidfd.as_fd()).map_err(refused)? {
-        Some(label) if label.unit == wanted => Ok(()),
-        _ => Err(Refusal::Label("the process ended meanwhile".into())),
+    match raw::label(maps.labels_fd(), pidfd.as_fd()) {
+        Ok(Some(label)) if label.unit == wanted => Ok(()),
+        Ok(_) => Err(Refusal::Label("the process ended meanwhile".into())),
+        Err(error) => Err(Refusal::Label(error.to_string())),
     }
 }
 
@@ -464,9 +503,16 @@ fn is_agent(maps: &Maps, peer: &Peer) -> bool {
 
 /// The process id behind a pidfd, from its fdinfo; refuses PID 1, dead processes and single threads.
 fn pid_of(pidfd: &OwnedFd) -> Result<nix::unistd::Pid, Refusal> {
+    // pidfd_open(2): readable once the process has ended; until it is reaped it still has its number.
+    let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut ended, PollTimeout::ZERO).map_err(|error| Refusal::BadPidfd(error.to_string()))?;
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let text = fs::read_to_string(path).map_err(|error| Refusal::BadPidfd(error.to_string()))?;
-    parse_fdinfo(&text).map(nix::unistd::Pid::from_raw)
+    let pid = parse_fdinfo(&text)?;
+    if ready > 0 {
+        return Err(Refusal::BadPidfd("the process has ended".into()));
+    }
+    Ok(nix::unistd::Pid::from_raw(pid))
 }
 
 /// PIDFD_THREAD is O_EXCL in the descriptor's flags.

@@ -123,6 +123,23 @@ impl Lift {
     }
 }
 
+/// The degraded modes: the first word of [`Status::why`]. Each stands in docs/degraded.md with what it takes away.
+pub const MODES: &[&str] = &[
+    "no-btf",
+    "no-bpf-lsm",
+    "lockdown-confidentiality",
+    "load-refused",
+    "object-refused",
+    "maps-refused",
+    "no-pins",
+    "pins-denied",
+    "pins-incomplete",
+    "hooks-silent",
+    "label-refused",
+    "hooks-missing",
+    "break-glass",
+];
+
 /// One program of the guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -139,8 +156,11 @@ pub struct Status {
     pub v: u32,
     /// The kernel refuses attempts on protected tasks now.
     pub enforcing: bool,
-    /// Why not, when not enforcing: the name of the degraded mode and what to do.
+    /// The name of the degraded mode (docs/degraded.md) and what to do: why nothing is enforced, or what is not.
     pub why: Option<String>,
+    /// Rows of docs/attacks.md that are not denied now; all of them when nothing is enforced. Empty from a guard of an older release.
+    #[serde(default)]
+    pub missing_vectors: Vec<String>,
     /// Every program of the object.
     pub programs: Vec<Program>,
     /// Machine-wide vectors are denied.

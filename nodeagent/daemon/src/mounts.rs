@@ -6,16 +6,13 @@
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::AsFd,
 };
 
-use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::{
-        stat::{Mode, fstat},
-        statfs::{PROC_SUPER_MAGIC, fstatfs},
-    },
+use nix::sys::{
+    stat::fstat,
+    statfs::{PROC_SUPER_MAGIC, fstatfs},
 };
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 /// Whatever is mounted at these, above or below them decides what the agent runs, reads or talks to.
 const TRUSTED: &[&str] = &[
@@ -50,14 +47,23 @@ fn table() -> io::Result<String> {
     if fstatfs(&proc)?.filesystem_type() != PROC_SUPER_MAGIC || fstat(&proc)?.st_ino != PROC_ROOT {
         return Err(io::Error::other("/proc is no procfs"));
     }
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC)
-        .mode(Mode::empty())
-        .resolve(ResolveFlag::RESOLVE_NO_XDEV);
-    let file = File::from(openat2(proc.as_fd(), "self/mountinfo", how)?);
+    // Not openat2(2) with RESOLVE_NO_XDEV: RestrictSUIDSGID= takes that call away. The same mount is no other's on the way.
+    let file = File::open("/proc/self/mountinfo")?;
+    if mount_of(&file)? != mount_of(&proc)? {
+        return Err(io::Error::other("something is mounted over /proc/self/mountinfo"));
+    }
     let mut text = String::new();
     file.take(MAX_TABLE).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Id of the mount that a file was opened in (statx(2), STATX_MNT_ID, Linux 5.8).
+fn mount_of(file: &File) -> io::Result<u64> {
+    let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    if told.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(io::Error::other("the kernel tells no mount ids"));
+    }
+    Ok(told.stx_mnt_id)
 }
 
 fn of_trusted(table: &str) -> String {

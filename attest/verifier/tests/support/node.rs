@@ -109,7 +109,7 @@ pub fn bind_boot(
 pub fn guard() -> GuardClaim {
     GuardClaim {
         enforcing: false,
-        why: Some("a test".into()),
+        why: Some("no-bpf-lsm: a test".into()),
     }
 }
 

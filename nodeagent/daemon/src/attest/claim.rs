@@ -55,6 +55,28 @@ mod tests {
     }
 
     #[test]
+    fn each_degraded_mode_reaches_the_evidence_by_its_name() {
+        for mode in rempart_api::guard::MODES {
+            let status = Status {
+                enforcing: *mode == "hooks-missing",
+                why: Some(format!("{mode}: {}", "a cause; ".repeat(100))),
+                ..Status::default()
+            };
+            let claim = both(status.clone(), None);
+            assert_eq!(claim.enforcing, status.enforcing);
+            assert!(
+                claim.why.is_some_and(|why| why.starts_with(&format!("{mode}: "))),
+                "{mode}"
+            );
+            let ordinary = both(status, Some("no memfd_secret".to_owned()));
+            assert!(
+                !ordinary.enforcing && ordinary.why.is_some_and(|why| why.contains(mode)),
+                "{mode}"
+            );
+        }
+    }
+
+    #[test]
     fn an_agent_in_ordinary_memory_does_not_call_itself_protected() {
         let enforcing = Status {
             enforcing: true,

@@ -48,9 +48,12 @@ fn stand_in(path: &Path, refuses: Option<Mode>) -> Heard {
                     v: *v,
                     refused: "not watched: no room".into(),
                 }),
-                Request::Protect { v, .. } | Request::Arm { v } | Request::Fingerprints { v, .. } => {
-                    line::encode(&Outcome::Done { v: *v, ok: true })
-                }
+                Request::Protect { v, .. }
+                | Request::Arm { v, .. }
+                | Request::Remember { v, .. }
+                | Request::BreakGlass { v, .. }
+                | Request::Restore { v }
+                | Request::Fingerprints { v, .. } => line::encode(&Outcome::Done { v: *v, ok: true }),
             };
             let mut bytes = vec![0; MOST];
             let is_file = matches!(request, Request::Fingerprints { .. });

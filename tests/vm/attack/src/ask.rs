@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Sends bytes with at most one descriptor.
-fn send(stream: &UnixStream, bytes: &[u8], pidfd: Option<&OwnedFd>) -> io::Result<()> {
+pub(crate) fn send(stream: &UnixStream, bytes: &[u8], pidfd: Option<&OwnedFd>) -> io::Result<()> {
     let mut iov = libc::iovec {
         iov_base: bytes.as_ptr() as *mut libc::c_void,
         iov_len: bytes.len(),

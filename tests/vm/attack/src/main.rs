@@ -8,6 +8,7 @@
 //!     rempart-attack target [--needle-hex HEX]
 //!     rempart-attack watch --socket PATH UNIT MODE SECRET…
 //!     rempart-attack secret
+//!     rempart-attack units [--socket PATH] [--from N] --to N
 //!     rempart-attack ask [--socket PATH] [--pidfd PID] [--follow] LINE…
 //!
 //! `run` exits 0 when the thing was obtained, 1 when it was denied, 2 on another error.
@@ -24,6 +25,8 @@ mod hammer;
 mod sys;
 /// The victim that tests attack, and its description.
 mod target;
+/// Many units at the guard.
+mod units;
 /// The registry of vectors.
 mod vector;
 /// Fingerprints for the guard, as the agent would send them.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Some("find") => find::run(words),
         Some("hammer") => hammer::run(words),
         Some("target") => target::run(words),
+        Some("units") => units::run(words),
         Some("ask") => ask::run(words),
         Some("watch") => watch::run(words),
         Some("secret") => watch::secret(),

@@ -11,7 +11,7 @@ pub(super) const VECTOR: Vector = Vector {
     name: "CGROUP_MOVE_OUT",
     title: "cgroup.procs of another cgroup: takes the process out of its unit, to where it can be killed and frozen",
     source: "cgroups(7)",
-    hook: "inode_permission",
+    hook: "inode_permission, cgroup_procs_write_start",
     scope: Scope::Process,
     recorded_as: "CGROUP_MOVE",
     stopped: true,

@@ -16,7 +16,7 @@ pub(super) const VECTOR: Vector = Vector {
     name: "EARLY_FD",
     title: "mem and environ, opened before the victim is protected, read afterwards (once the file of --after is there; says `ready` on standard error when it has them open)",
     source: "proc_pid_mem(5)",
-    hook: "file_permission",
+    hook: "file_permission, file_ioctl",
     scope: Scope::Process,
     recorded_as: "EARLY_FD",
     stopped: true,

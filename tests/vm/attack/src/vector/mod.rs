@@ -85,7 +85,7 @@ registry! {
     // procfs
     procmem_read, procmem_task, procmem_mount, procmem_write, environ_read, maps_read, smaps_read,
     pagemap_read, auxv_read, numa_maps_read, syscall_read, stack_read, wchan_read, io_read, fdinfo_read,
-    coredump_filter, oom_adj, prlimit, early_fd, ptrace_traceme,
+    procfs_other, procfs_write, coredump_filter, oom_adj, prlimit, early_fd, ptrace_traceme,
     // Signals
     agent_kill, pidfd_signal, tgkill,
     // The share of the machine
@@ -96,7 +96,7 @@ registry! {
     // The machine
     bpf_load, bpf_obj_pin, module_load, init_module, kcore, kallsyms, dev_mem, kpage, core_pattern, kexec, perf,
     cgroup_v1, sysrq, modprobe_path, kpagecount, kcore_early, kprobe, uprobe, trace_read, debugfs, port, iopl,
-    pci_config, tpm_open, packet_capture,
+    pci_config, msr, tpm_open, packet_capture,
     // Rempart's own files
     file_write, file_truncate, file_mode, file_xattr, file_replace, file_unlink, file_new, file_link, file_folder, file_mount,
     ld_so_preload, ld_so_preload_rename,
