@@ -28,6 +28,7 @@ pub(crate) const NAMES: &[&str] = &[
     "own",
     "units",
     "counters",
+    "floods",
     "lost",
     "ring_deny",
     "ring_observe",

@@ -140,4 +140,7 @@ pub struct Event {
     pub target_pid: u32,
     /// Unit of that task; empty for the machine itself.
     pub target_unit: String,
+    /// Attempts of the same process, vector and unit before this one that were counted instead of recorded. Only observed ones are.
+    #[serde(default)]
+    pub suppressed: u32,
 }
