@@ -1,6 +1,7 @@
 //! From the rings to subscribers and journal. Reads, never decides: the verdict was given in the kernel.
 
 use crate::{digest::Digest, install, notify, warden::Warden};
+use aya::maps::RingBuf;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rempart_api::{PROTOCOL_VERSION, guard, line};
 use rempart_bpf_common::Event;
@@ -55,13 +56,17 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
         match &mut rings {
             None => std::thread::sleep(FLUSH),
             Some(rings) => {
-                let mut fds = [rings.deny.as_fd(), rings.observe.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                let deny = rings.deny.iter().map(AsFd::as_fd);
+                let mut fds: Vec<_> = deny
+                    .chain([rings.observe.as_fd()])
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                    .collect();
                 // A failure (EINTR) is the same as a time-out: the rings are looked at anyway.
                 let _ = poll(&mut fds, PollTimeout::from(1000u16));
                 // Denials first, and between any two observations.
                 loop {
                     let mut taken = false;
-                    while let Some(item) = rings.deny.next() {
+                    while let Some(item) = rings.deny.as_mut().and_then(RingBuf::next) {
                         emit(&item, warden, feed, &mut digest);
                         taken = true;
                     }
@@ -75,7 +80,7 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
                 }
             }
         }
-        if rings.is_some() && flushed.elapsed() >= FLUSH {
+        if rings.as_ref().is_some_and(|rings| rings.deny.is_some()) && flushed.elapsed() >= FLUSH {
             flushed = Instant::now();
             // The worst is that a number is told later.
             let _ = install::sync_self();

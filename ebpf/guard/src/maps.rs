@@ -105,8 +105,8 @@ pub(crate) struct Maps {
 
 /// The two rings, denials first.
 pub(crate) struct Rings {
-    /// Denials.
-    pub(crate) deny: RingBuf<MapData>,
+    /// Denials; none where nothing is denied.
+    pub(crate) deny: Option<RingBuf<MapData>>,
     /// All else.
     pub(crate) observe: RingBuf<MapData>,
 }
@@ -148,7 +148,7 @@ impl Rings {
             RingBuf::try_from(map).map_err(on(name))
         };
         Ok(Rings {
-            deny: ring("ring_deny")?,
+            deny: Some(ring("ring_deny")?),
             observe: ring("ring_observe")?,
         })
     }

@@ -335,6 +335,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let warden = Warden::new(Enforcement::Degraded {
             why: "no-btf: test".into(),
+            observer: None,
         });
         let server = thread::spawn(move || {
             let peer = admit(&theirs);

@@ -92,15 +92,18 @@ impl Warden {
     /// What is in force.
     pub(crate) fn status(&self) -> Status {
         match &*self.locked() {
-            Enforcement::Degraded { why } => Status {
+            Enforcement::Degraded { why, observer } => Status {
                 v: PROTOCOL_VERSION,
                 why: Some(why.clone()),
+                observing: observer.is_some(),
                 missing_vectors: programs::missing(&[]),
+                lost: observer.as_ref().map_or(0, |observer| observer.lost()),
                 ..Status::default()
             },
             Enforcement::Active { installed, .. } => Status {
                 v: PROTOCOL_VERSION,
                 enforcing: true,
+                observing: false,
                 why: programs::hooks_missing(&installed.programs),
                 missing_vectors: programs::missing(&installed.programs),
                 programs: installed.programs.clone(),
@@ -124,8 +127,14 @@ impl Warden {
         }
         let pidfd = pidfd.ok_or(Refusal::NoPidfd)?;
         match &mut *self.locked() {
-            Enforcement::Degraded { .. } if allow_degraded => Ok(()),
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { observer, .. } if allow_degraded => {
+                let pid = pid_of(&pidfd)?;
+                if let Some((observer, pid)) = observer.as_mut().zip(pid.as_raw().try_into().ok()) {
+                    observer.watch(pid, unit);
+                }
+                Ok(())
+            }
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => label(installed, peer, unit, mode, &pidfd),
         }
     }
@@ -133,7 +142,7 @@ impl Warden {
     /// Denies the machine-wide vectors from now on.
     pub(crate) fn arm(&self) -> Result<(), Refusal> {
         match &mut *self.locked() {
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
                 let mut config = installed.maps.config()?;
                 if config.armed {
@@ -156,19 +165,25 @@ impl Warden {
 
     /// The rings, for the one thread that reads them.
     pub(crate) fn rings(&self) -> Option<Rings> {
-        let Enforcement::Active { pins, .. } = &*self.locked() else {
-            return None;
-        };
-        Rings::open(pins)
-            .inspect_err(|error| eprintln!("<3>rempart-guard: no events: {error}"))
-            .ok()
+        match &mut *self.locked() {
+            Enforcement::Active { pins, .. } => Rings::open(pins)
+                .inspect_err(|error| eprintln!("<3>rempart-guard: no events: {error}"))
+                .ok(),
+            Enforcement::Degraded { observer, .. } => {
+                let observe = observer.as_mut()?.ring()?;
+                Some(Rings { deny: None, observe })
+            }
+        }
     }
 
     /// Name of a unit.
     pub(crate) fn unit_name(&self, id: u64) -> String {
         match &*self.locked() {
             Enforcement::Active { installed, .. } => installed.maps.unit_name(id),
-            Enforcement::Degraded { .. } => String::new(),
+            Enforcement::Degraded { observer, .. } => observer
+                .as_ref()
+                .map(|observer| observer.unit_name(id))
+                .unwrap_or_default(),
         }
     }
 
@@ -176,7 +191,7 @@ impl Warden {
     pub(crate) fn lost(&self) -> u64 {
         match &*self.locked() {
             Enforcement::Active { installed, .. } => installed.maps.lost(),
-            Enforcement::Degraded { .. } => 0,
+            Enforcement::Degraded { observer, .. } => observer.as_ref().map_or(0, |observer| observer.lost()),
         }
     }
 }
@@ -300,6 +315,7 @@ mod tests {
     fn degraded() -> Warden {
         Warden::new(Enforcement::Degraded {
             why: "no-bpf-lsm: x".into(),
+            observer: None,
         })
     }
 

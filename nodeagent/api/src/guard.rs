@@ -84,6 +84,9 @@ pub struct Status {
     pub enforcing: bool,
     /// The name of the degraded mode (docs/degraded.md) and what to do: why nothing is enforced, or what is not.
     pub why: Option<String>,
+    /// Nothing is enforced, but some attempts are recorded. Observation only: much passes unseen.
+    #[serde(default)]
+    pub observing: bool,
     /// Rows of docs/attacks.md that are not denied now; all of them when nothing is enforced. Empty from a guard of an older release.
     #[serde(default)]
     pub missing_vectors: Vec<String>,

@@ -125,6 +125,9 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
     if let Some(why) = &guard.why {
         println!("            {}", one_line(why));
     }
+    if guard.observing {
+        println!("            some attempts are observed, none is refused");
+    }
     if guard.lost > 0 {
         println!("            {} events were lost (the denials took place)", guard.lost);
     }
