@@ -11,6 +11,7 @@ use crate::{
 
 mod attack;
 mod drift;
+mod early_start;
 mod embedded_store;
 mod foreign_policy;
 mod host;
@@ -46,6 +47,7 @@ pub const VM: Group = Group {
     boot: |_| Ok(Boot::default()),
     on_the_node: &[
         ("release", release::play),
+        ("early_start", early_start::play),
         ("attack", attack::play),
         ("impostor", impostor::play),
         ("wrong_role", wrong_role::play),
