@@ -98,6 +98,9 @@ int BPF_PROG(sync_label, struct task_struct *task)
 		record(0, 0, cfg->announce, OBSERVED);
 		cfg->announce = 0;
 	}
+	/* About itself it asks every second. */
+	if (actor_tgid() == leader->tgid)
+		flush_floods();
 	set = bpf_task_storage_get(&labels, leader, 0, 0);
 	if (!set || !set->unit)
 		return 0;

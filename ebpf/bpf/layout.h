@@ -129,6 +129,34 @@ struct event {
 	__u32 uid;
 	__u32 target_pid;
 	char comm[16];
+	/* Observations before this one that were counted only (flood.h). */
+	__u32 suppressed;
+	__u32 reserved;
+};
+
+#define FLOOD_WINDOW_NS 1000000000LL
+/* Observations of one process, vector and unit that are recorded one by one in a window. */
+#define FLOOD_PASS 16
+
+struct flood_key {
+	__u64 unit;
+	__u32 vector;
+	__u32 tgid;
+};
+
+struct flood {
+	/* When the window began. */
+	__u64 since;
+	/* Attempts in it. */
+	__u32 passed;
+	/* Attempts that no event has told of yet, and the last of them. */
+	__u32 held;
+	__u64 boottime_ns;
+	__u32 pid;
+	__u32 uid;
+	__u32 target_pid;
+	char comm[16];
+	__u32 reserved;
 };
 
 struct config {

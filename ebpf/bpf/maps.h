@@ -140,6 +140,15 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+/* Observations by process, vector and unit, while there are many (flood.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct flood_key);
+	__type(value, struct flood);
+} floods SEC(".maps");
+
 /* Events that found no room: index 0 of ring_deny, 1 of ring_observe. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

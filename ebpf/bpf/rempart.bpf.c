@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * The one object of the guard: one header a family of vectors. A program whose hook the running kernel
+ * The object of the guard that enforces: one file a family of vectors. A program whose hook the running kernel
  * lacks is left out by the guard and takes only its own rows with it.
  *
  * To add a vector: a number in layout.h and its name in ebpf/common/src/vector.rs, the program in its

@@ -7,6 +7,7 @@
 #define REMPART_VERDICT_H
 
 #include "maps.h"
+#include "flood.h"
 
 /*
  * Returns -EPERM from a branch of its own: clang folds `c ? -1 : 0` into a negation, whose range the
@@ -91,8 +92,17 @@ static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 verdi
 	__u32 zero = 0, which = verdict == OBSERVED ? 1 : 0;
 	__u64 *counter = bpf_map_lookup_elem(&counters, &zero);
 	__u64 *missed, seq = 0;
+	struct flood *flood = 0;
+	__u32 suppressed = 0;
 	struct event *e;
 
+	if (verdict == OBSERVED)
+		flood = flood_of(unit, vector);
+	if (flood) {
+		if (held_back(flood, target))
+			return 0;
+		suppressed = __sync_lock_test_and_set(&flood->held, 0);
+	}
 	if (counter)
 		seq = __sync_fetch_and_add(counter, 1);
 	if (which == 0)
@@ -101,9 +111,13 @@ static __noinline int record(__u64 unit, __u32 target, __u32 vector, __u32 verdi
 		e = bpf_ringbuf_reserve(&ring_observe, sizeof(*e), 0);
 	if (e) {
 		fill(e, seq, unit, target, vector, verdict);
+		e->suppressed = suppressed;
+		e->reserved = 0;
 		bpf_ringbuf_submit(e, 0);
 		return 0;
 	}
+	if (flood && suppressed)
+		__sync_fetch_and_add(&flood->held, suppressed);
 	missed = bpf_map_lookup_elem(&lost, &which);
 	if (missed)
 		__sync_fetch_and_add(missed, 1);

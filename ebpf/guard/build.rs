@@ -1,7 +1,11 @@
-//! Compiles ebpf/bpf into the one object that the guard carries. Needs clang with the BPF target and
+//! Compiles ebpf/bpf into the two objects that the guard carries: enforcement, and observation where that cannot be had. Needs clang with the BPF target and
 //! libbpf's headers.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Newest first; -14 to -19 were seen to give objects that load alike.
 const CLANGS: &[&str] = &[
@@ -10,7 +14,6 @@ const CLANGS: &[&str] = &[
 
 fn main() {
     let sources = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../bpf");
-    let object = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("rempart.bpf.o");
     println!("cargo::rerun-if-changed={}", sources.display());
     println!("cargo::rerun-if-env-changed=REMPART_CLANG");
     for entry in fs::read_dir(&sources)
@@ -28,13 +31,20 @@ fn main() {
         "aarch64" => ("__TARGET_ARCH_arm64", "aarch64-linux-gnu"),
         other => fail(&format!("the BPF programs are not written for {other}")),
     };
-    let output = Command::new(&clang)
+    for name in ["rempart.bpf", "observe.bpf"] {
+        compile(&clang, &sources, name, macro_name, triplet);
+    }
+}
+
+fn compile(clang: &str, sources: &Path, name: &str, macro_name: &str, triplet: &str) {
+    let object = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(format!("{name}.o"));
+    let output = Command::new(clang)
         .args(["-g", "-O2", "-mcpu=v3", "-target", "bpf", "-Wall", "-Werror"])
         .arg(format!("-D{macro_name}"))
         .arg(format!("-I/usr/include/{triplet}"))
         .arg(format!("-ffile-prefix-map={}=ebpf/bpf", sources.display()))
         .arg("-c")
-        .arg(sources.join("rempart.bpf.c"))
+        .arg(sources.join(format!("{name}.c")))
         .arg("-o")
         .arg(&object)
         .output();

@@ -48,17 +48,23 @@ pub struct Event {
     pub target_pid: u32,
     /// Command name of the thread, up to the first NUL.
     pub comm: [u8; 16],
+    /// Attempts of the same process, vector and unit before this one that were counted only. Always 0 for denials.
+    pub suppressed: u32,
 }
 
 impl Event {
     /// Bytes of one event in a ring.
-    pub const SIZE: usize = 64;
+    pub const SIZE: usize = 72;
+    /// The same from programs of an earlier version, which stay in force after an upgrade: without `suppressed`.
+    const SIZE_1: usize = 64;
 
-    /// Decodes what a ring holds; `None` when it is not exactly one event.
+    /// Decodes what a ring holds; `None` when it is not exactly one event of a version that we know.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() != Self::SIZE {
-            return None;
-        }
+        let suppressed = match bytes.len() {
+            Self::SIZE_1 => 0,
+            Self::SIZE => u32::from_ne_bytes(word(bytes, 64)?),
+            _ => return None,
+        };
         let number = u32::from_ne_bytes(word(bytes, 24)?);
         let verdict = u32::from_ne_bytes(word(bytes, 28)?);
         Some(Event {
@@ -76,6 +82,7 @@ impl Event {
             uid: u32::from_ne_bytes(word(bytes, 40)?),
             target_pid: u32::from_ne_bytes(word(bytes, 44)?),
             comm: word(bytes, 48)?,
+            suppressed,
         })
     }
 
@@ -101,6 +108,7 @@ mod tests {
         bytes[36..40].copy_from_slice(&40u32.to_ne_bytes());
         bytes[44..48].copy_from_slice(&50u32.to_ne_bytes());
         bytes[48..51].copy_from_slice(b"gdb");
+        bytes[64..68].copy_from_slice(&8u32.to_ne_bytes());
         bytes
     }
 
@@ -111,6 +119,14 @@ mod tests {
         assert_eq!(event.vector, Ok(Vector::ProcmemRead));
         assert_eq!(event.verdict, Verdict::Denied);
         assert_eq!((event.pid, event.tgid, event.uid, event.target_pid), (41, 40, 0, 50));
+        assert_eq!(event.comm_bytes(), b"gdb");
+        assert_eq!(event.suppressed, 8);
+    }
+
+    #[test]
+    fn an_event_of_the_first_version_has_suppressed_nothing() {
+        let event = Event::decode(&sample()[..64]).expect("a whole event of version 1");
+        assert_eq!((event.seq, event.suppressed), (7, 0));
         assert_eq!(event.comm_bytes(), b"gdb");
     }
 
@@ -129,8 +145,8 @@ mod tests {
 
     #[test]
     fn a_cut_or_padded_event_is_none() {
-        assert_eq!(Event::decode(&sample()[..63]), None);
-        assert_eq!(Event::decode(&[0u8; 65]), None);
+        assert_eq!(Event::decode(&sample()[..71]), None);
+        assert_eq!(Event::decode(&[0u8; 73]), None);
     }
 
     #[test]

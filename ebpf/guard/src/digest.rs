@@ -41,11 +41,11 @@ impl Digest {
             comm: event.comm.clone(),
         };
         if let Some(count) = self.kinds.get_mut(&kind) {
-            *count += 1;
+            *count += 1 + u64::from(event.suppressed);
             return None;
         }
         if self.kinds.len() >= MAX_KINDS {
-            self.others += 1;
+            self.others += 1 + u64::from(event.suppressed);
             return None;
         }
         let line = format!(
@@ -58,7 +58,7 @@ impl Digest {
             event.uid,
             event.seq
         );
-        self.kinds.insert(kind, 0);
+        self.kinds.insert(kind, u64::from(event.suppressed));
         Some(line)
     }
 
@@ -115,7 +115,19 @@ mod tests {
             comm: "gdb".into(),
             target_pid: 9,
             target_unit: "x.service".into(),
+            suppressed: 0,
         }
+    }
+
+    #[test]
+    fn what_the_programs_only_counted_is_counted_here_too() {
+        let (mut digest, start) = (Digest::default(), Instant::now());
+        let mut flood = event("KCMP", 5);
+        flood.suppressed = 100;
+        assert!(digest.take(&flood, start).is_some());
+        assert!(digest.take(&flood, start).is_none());
+        let lines = digest.flush(start + WINDOW);
+        assert!(lines[0].ends_with("201 more times"), "{lines:?}");
     }
 
     #[test]

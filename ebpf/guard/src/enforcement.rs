@@ -3,6 +3,7 @@
 
 use crate::{
     install::{self, Installed},
+    observer::Observer,
     options::Options,
     programs, takeover,
 };
@@ -21,6 +22,8 @@ pub(crate) enum Enforcement {
     Degraded {
         /// `mode-name: cause; what to do`.
         why: String,
+        /// Records attempts all the same, where the kernel loads programs for that.
+        observer: Option<Box<Observer>>,
     },
 }
 
@@ -47,7 +50,15 @@ impl Enforcement {
             }
             Err(why) => {
                 eprintln!("<3>rempart-guard: DEGRADED, nothing is enforced: {why}");
-                Enforcement::Degraded { why }
+                let observer = Observer::start();
+                match &observer {
+                    Ok(_) => eprintln!("<4>rempart-guard: some attempts are observed, none is refused"),
+                    Err(error) => eprintln!("<4>rempart-guard: attempts are not observed either: {error}"),
+                }
+                Enforcement::Degraded {
+                    why,
+                    observer: observer.ok().map(Box::new),
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From the rings to subscribers and journal. Reads, never decides: the verdict was given in the kernel.
 
-use crate::{digest::Digest, notify, warden::Warden};
+use crate::{digest::Digest, install, notify, warden::Warden};
+use aya::maps::RingBuf;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rempart_api::{PROTOCOL_VERSION, guard, line};
 use rempart_bpf_common::Event;
@@ -17,6 +18,9 @@ use std::{
 const SWEEP: Duration = Duration::from_secs(30);
 /// Lines a slow subscriber may lag behind; then it loses lines, and sees it by their numbers.
 const BACKLOG: usize = 4096;
+
+/// How often the programs are made to tell how many observations they have only counted.
+const FLUSH: Duration = Duration::from_secs(1);
 
 type Line = Arc<[u8]>;
 
@@ -49,18 +53,23 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
     let mut digest = Digest::default();
     let (interval, mut last_sign, mut said_lost) = (notify::interval(), Instant::now(), 0);
     let mut last_sweep = Instant::now();
+    let mut flushed = Instant::now();
     notify::alive();
     loop {
         match &mut rings {
-            None => std::thread::sleep(Duration::from_secs(1)),
+            None => std::thread::sleep(FLUSH),
             Some(rings) => {
-                let mut fds = [rings.deny.as_fd(), rings.observe.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                let deny = rings.deny.iter().map(AsFd::as_fd);
+                let mut fds: Vec<_> = deny
+                    .chain([rings.observe.as_fd()])
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                    .collect();
                 // A failure (EINTR) is the same as a time-out: the rings are looked at anyway.
                 let _ = poll(&mut fds, PollTimeout::from(1000u16));
                 // Denials first, and between any two observations.
                 loop {
                     let mut taken = false;
-                    while let Some(item) = rings.deny.next() {
+                    while let Some(item) = rings.deny.as_mut().and_then(RingBuf::next) {
                         emit(&item, warden, feed, &mut digest);
                         taken = true;
                     }
@@ -73,6 +82,11 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
                     }
                 }
             }
+        }
+        if rings.as_ref().is_some_and(|rings| rings.deny.is_some()) && flushed.elapsed() >= FLUSH {
+            flushed = Instant::now();
+            // The worst is that a number is told later.
+            let _ = install::sync_self();
         }
         for text in digest.flush(Instant::now()) {
             eprintln!("<4>{text}");
@@ -123,6 +137,7 @@ fn wire(event: &Event, target_unit: String) -> guard::Event {
         comm: String::from_utf8_lossy(event.comm_bytes()).into_owned(),
         target_pid: event.target_pid,
         target_unit,
+        suppressed: event.suppressed,
     }
 }
 
@@ -144,12 +159,63 @@ mod tests {
             uid: 0,
             target_pid: 9,
             comm: *b"gdb\0garbage\0\0\0\0\0",
+            suppressed: 2,
         };
         let json = serde_json::to_value(wire(&event, "x.service".into())).expect("JSON");
         assert_eq!(json["vector"], "PTRACE_ATTACH");
         assert_eq!(json["verdict"], "denied");
         assert_eq!(json["comm"], "gdb");
         assert_eq!(json["target_unit"], "x.service");
+        assert_eq!(json["suppressed"], 2);
+    }
+
+    /// A value of the JSON type that the schema gives a field.
+    fn has_type(value: &serde_json::Value, field: &serde_json::Value) -> bool {
+        match (
+            field["type"].as_str(),
+            field["const"].as_u64(),
+            field["maximum"].as_u64(),
+        ) {
+            (Some("integer"), _, Some(most)) => value.as_u64().is_some_and(|number| number <= most),
+            (Some("string"), ..) => value.is_string(),
+            (_, Some(only), _) => value.as_u64() == Some(only),
+            _ => value.is_string() && (field["enum"].is_array() || field["anyOf"].is_array()),
+        }
+    }
+
+    #[test]
+    fn the_schema_in_docs_has_these_fields_these_words_and_these_limits() {
+        let text = std::fs::read_to_string("../../docs/event.schema.json").expect("the schema");
+        let schema: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let largest = Event {
+            seq: u64::MAX,
+            boottime_ns: u64::MAX,
+            unit: 1,
+            vector: Ok(Vector::PtraceAttach),
+            verdict: Verdict::Observed,
+            pid: u32::MAX,
+            tgid: u32::MAX,
+            uid: u32::MAX,
+            target_pid: u32::MAX,
+            comm: *b"fifteen letters\0",
+            suppressed: u32::MAX,
+        };
+        let event = serde_json::to_value(wire(&largest, "x.service".into())).expect("JSON");
+        let written = schema["properties"].as_object().expect("fields");
+        let ours = event.as_object().expect("an object");
+        assert!(written.keys().eq(ours.keys()), "{written:?}\n{ours:?}");
+        assert_eq!(schema["required"].as_array().map(Vec::len), Some(ours.len()));
+        for (name, value) in ours {
+            assert!(has_type(value, &written[name]), "{name}");
+        }
+        let vectors: Vec<&str> = Vector::ALL.iter().map(|vector| vector.name()).collect();
+        assert_eq!(written["vector"]["anyOf"][0]["enum"], serde_json::json!(vectors));
+        let verdicts = [Verdict::Denied, Verdict::Killed, Verdict::Observed].map(Verdict::name);
+        assert_eq!(written["verdict"]["enum"], serde_json::json!(verdicts));
+        let text = std::fs::read_to_string("../../docs/events.md").expect("the document");
+        for name in ours.keys() {
+            assert!(text.contains(&format!("| `{name}` |")), "docs/events.md lacks {name}");
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod leak;
 mod maps;
 /// Readiness and watchdog messages to systemd.
 mod notify;
+/// What is seen where nothing can be enforced.
+mod observer;
 /// The command line.
 mod options;
 /// Drops what the guard does not need.

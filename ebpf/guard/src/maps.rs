@@ -43,6 +43,7 @@ pub(crate) const NAMES: &[&str] = &[
     "own",
     "units",
     "counters",
+    "floods",
     "lost",
     "ring_deny",
     "ring_observe",
@@ -144,8 +145,8 @@ pub(crate) struct Maps {
 
 /// The two rings, denials first.
 pub(crate) struct Rings {
-    /// Denials.
-    pub(crate) deny: RingBuf<MapData>,
+    /// Denials; none where nothing is denied.
+    pub(crate) deny: Option<RingBuf<MapData>>,
     /// All else.
     pub(crate) observe: RingBuf<MapData>,
 }
@@ -197,7 +198,7 @@ impl Rings {
             RingBuf::try_from(map).map_err(on(name))
         };
         Ok(Rings {
-            deny: ring("ring_deny")?,
+            deny: Some(ring("ring_deny")?),
             observe: ring("ring_observe")?,
         })
     }

@@ -369,7 +369,10 @@ mod tests {
     fn ask(lines: &str) -> Vec<String> {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let why = "no-btf: test".into();
-        let warden = Warden::new(Enforcement::Degraded { why }, crate::options::Options::default());
+        let warden = Warden::new(
+            Enforcement::Degraded { why, observer: None },
+            crate::options::Options::default(),
+        );
         let server = thread::spawn(move || {
             let peer = admit(&theirs);
             converse(theirs, peer.as_ref(), &warden, &Feed::default());

@@ -131,10 +131,12 @@ impl Warden {
     /// What is in force.
     pub(crate) fn status(&self) -> Status {
         match &*self.locked() {
-            Enforcement::Degraded { why } => Status {
+            Enforcement::Degraded { why, observer } => Status {
                 v: PROTOCOL_VERSION,
                 why: Some(why.clone()),
+                observing: observer.is_some(),
                 missing_vectors: programs::missing(&[]),
+                lost: observer.as_ref().map_or(0, |observer| observer.lost()),
                 ..Status::default()
             },
             Enforcement::Active { installed, .. } => self.active_status(installed),
@@ -148,6 +150,7 @@ impl Warden {
         Status {
             v: PROTOCOL_VERSION,
             enforcing: !machine,
+            observing: false,
             why: match machine {
                 true => Some(BROKEN_GLASS.to_owned()),
                 false => programs::hooks_missing(&installed.programs),
@@ -186,8 +189,14 @@ impl Warden {
         }
         let pidfd = pidfd.ok_or(Refusal::NoPidfd)?;
         match &mut *self.locked() {
-            Enforcement::Degraded { .. } if allow_degraded => Ok(()),
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { observer, .. } if allow_degraded => {
+                let pid = pid_of(&pidfd)?;
+                if let Some((observer, pid)) = observer.as_mut().zip(pid.as_raw().try_into().ok()) {
+                    observer.watch(pid, unit);
+                }
+                Ok(())
+            }
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => label(installed, peer, unit, mode, &pidfd),
         }
     }
@@ -198,7 +207,7 @@ impl Warden {
             return Err(Refusal::UnitName(unit.to_owned()));
         }
         match &mut *self.locked() {
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
                 let armed = installed.maps.config()?.armed;
                 if armed && !is_agent(&installed.maps, peer) {
@@ -231,7 +240,7 @@ impl Warden {
     /// Denies the machine-wide vectors from now on; how, the first request says.
     pub(crate) fn arm(&self, node: &str, files: Mode, tpm_exclusive: bool) -> Result<(), Refusal> {
         match &mut *self.locked() {
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
                 let mut config = installed.maps.config()?;
                 if config.armed {
@@ -261,7 +270,7 @@ impl Warden {
         let mut bytes = [0; 32];
         hex::decode_to_slice(digest, &mut bytes).map_err(|_| Refusal::BadDigest(shown(name)))?;
         match &mut *self.locked() {
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
                 let maps = &mut installed.maps;
                 let config = maps.config()?;
@@ -283,7 +292,7 @@ impl Warden {
     /// Lifts what the owner's token says. Logged first: in the journal, and in the ring before what it makes possible.
     pub(crate) fn break_glass(&self, text: &str, signature: &str) -> Result<(), Refusal> {
         match &mut *self.locked() {
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
                 let maps = &mut installed.maps;
                 let path = self.options.break_glass_keys.display().to_string();
@@ -320,7 +329,7 @@ impl Warden {
     /// Ends what a token has lifted.
     pub(crate) fn restore(&self) -> Result<(), Refusal> {
         match &mut *self.locked() {
-            Enforcement::Degraded { why } => Err(Refusal::Degraded(why.clone())),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
             Enforcement::Active { installed, .. } => {
                 let config = installed.maps.config()?;
                 if config.lifted == 0 {
@@ -365,19 +374,25 @@ impl Warden {
 
     /// The rings, for the one thread that reads them.
     pub(crate) fn rings(&self) -> Option<Rings> {
-        let Enforcement::Active { pins, .. } = &*self.locked() else {
-            return None;
-        };
-        Rings::open(pins)
-            .inspect_err(|error| eprintln!("<3>rempart-guard: no events: {error}"))
-            .ok()
+        match &mut *self.locked() {
+            Enforcement::Active { pins, .. } => Rings::open(pins)
+                .inspect_err(|error| eprintln!("<3>rempart-guard: no events: {error}"))
+                .ok(),
+            Enforcement::Degraded { observer, .. } => {
+                let observe = observer.as_mut()?.ring()?;
+                Some(Rings { deny: None, observe })
+            }
+        }
     }
 
     /// Name of a unit.
     pub(crate) fn unit_name(&self, id: u64) -> String {
         match &*self.locked() {
             Enforcement::Active { installed, .. } => installed.maps.unit_name(id),
-            Enforcement::Degraded { .. } => String::new(),
+            Enforcement::Degraded { observer, .. } => observer
+                .as_ref()
+                .map(|observer| observer.unit_name(id))
+                .unwrap_or_default(),
         }
     }
 
@@ -385,7 +400,7 @@ impl Warden {
     pub(crate) fn lost(&self) -> u64 {
         match &*self.locked() {
             Enforcement::Active { installed, .. } => installed.maps.lost(),
-            Enforcement::Degraded { .. } => 0,
+            Enforcement::Degraded { observer, .. } => observer.as_ref().map_or(0, |observer| observer.lost()),
         }
     }
 }
@@ -559,7 +574,7 @@ mod tests {
 
     fn degraded() -> Warden {
         let why = "no-bpf-lsm: x".into();
-        Warden::new(Enforcement::Degraded { why }, Options::default())
+        Warden::new(Enforcement::Degraded { why, observer: None }, Options::default())
     }
 
     fn own_pidfd() -> Option<OwnedFd> {

@@ -129,3 +129,50 @@ fn ten_thousand_questions_and_half_a_line_leave_it_answering() {
         );
     }
 }
+
+#[test]
+fn where_nothing_is_denied_attempts_are_observed_if_the_kernel_loads_programs_for_that() {
+    let guard = Guard::start();
+    let status: Status = serde_json::from_str(&guard.ask(r#"{"v":1,"op":"status"}"#, None)).expect("a status");
+    let said = std::fs::read_to_string(guard.path().join("said")).expect("its words");
+    if !status.observing {
+        assert!(said.contains("attempts are not observed either"), "{said}");
+        println!("not observed on this machine: {said}");
+        return;
+    }
+    assert!(said.contains("some attempts are observed, none is refused"), "{said}");
+    let events = guard.connect().expect("the guard listens");
+    (&events).write_all(b"{\"v\":1,\"op\":\"events\"}\n").expect("sent");
+    events.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+
+    // We are the unit, our child is an outsider: it was there before. What it starts afterwards is one as well.
+    let mut outsider = Command::new("sh")
+        .args([
+            "-c",
+            "read _; cat /proc/$1/environ > /dev/null; kill -CONT $1; prlimit --pid $1 --nofile > /dev/null",
+            "-",
+        ])
+        .arg(std::process::id().to_string())
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
+    assert!(matches!(guard.protect(true), Outcome::Done { ok: true, .. }));
+    // What the unit does to itself is nobody's attempt.
+    std::fs::read(format!("/proc/{}/maps", std::process::id())).expect("our own");
+    outsider.stdin.take().expect("a pipe").write_all(b"go\n").expect("told");
+    outsider.wait().expect("ended");
+    let mut seen = Vec::new();
+    for line in BufReader::new(&events).lines() {
+        let event: rempart_api::guard::Event = serde_json::from_str(&line.expect("an event in time")).expect("JSON");
+        assert_eq!(
+            (event.verdict.as_str(), event.target_unit.as_str()),
+            ("observed", "x.service")
+        );
+        assert_eq!(event.target_pid, std::process::id());
+        seen.push(event.vector);
+        if seen.last().is_some_and(|vector| vector == "PRLIMIT") {
+            break;
+        }
+    }
+    assert_eq!(seen, ["ENVIRON_READ", "AGENT_KILL", "PRLIMIT"]);
+}

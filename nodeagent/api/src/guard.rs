@@ -158,6 +158,9 @@ pub struct Status {
     pub enforcing: bool,
     /// The name of the degraded mode (docs/degraded.md) and what to do: why nothing is enforced, or what is not.
     pub why: Option<String>,
+    /// Nothing is enforced, but some attempts are recorded. Observation only: much passes unseen.
+    #[serde(default)]
+    pub observing: bool,
     /// Rows of docs/attacks.md that are not denied now; all of them when nothing is enforced. Empty from a guard of an older release.
     #[serde(default)]
     pub missing_vectors: Vec<String>,
@@ -232,4 +235,7 @@ pub struct Event {
     pub target_pid: u32,
     /// Unit of that task; empty for the machine itself.
     pub target_unit: String,
+    /// Attempts of the same process, vector and unit before this one that were counted instead of recorded. Only observed ones are.
+    #[serde(default)]
+    pub suppressed: u32,
 }

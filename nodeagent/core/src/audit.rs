@@ -63,6 +63,9 @@ pub enum What {
         unit: String,
         /// The guard's sequence number.
         seq: u64,
+        /// Attempts of the same process, vector and unit before this one that were counted instead of recorded.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        suppressed: u32,
     },
     /// Entries before this one are missing.
     Lost {
@@ -71,6 +74,11 @@ pub enum What {
         /// How many attempts and refusals of strangers were too many to be recorded one by one.
         suppressed: u64,
     },
+}
+
+/// Absent where there is nothing to tell, as in the lines of earlier releases.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One line of the log.
@@ -179,6 +187,34 @@ mod tests {
             })
             .to_vec();
         (chain, lines)
+    }
+
+    #[test]
+    fn the_schema_in_docs_has_the_fields_of_an_attempt() {
+        let text = std::fs::read_to_string("../../docs/event.schema.json").expect("the schema");
+        let schema: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let line = Chain::default().append(
+            1,
+            What::Attempt {
+                vector: "KCMP".into(),
+                verdict: "observed".into(),
+                comm: "gdb".into(),
+                pid: 5,
+                uid: 0,
+                unit: "x.service".into(),
+                seq: 1,
+                suppressed: 3,
+            },
+        );
+        let entry: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let mut written: Vec<_> = schema["$defs"]["audit_attempt"]["properties"]
+            .as_object()
+            .expect("fields")
+            .keys()
+            .collect();
+        let mut ours: Vec<_> = entry.as_object().expect("an object").keys().collect();
+        (written.sort(), ours.sort());
+        assert_eq!(written, ours);
     }
 
     #[test]

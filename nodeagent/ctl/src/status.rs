@@ -149,6 +149,9 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
             guard.lifted_for_s
         );
     }
+    if guard.observing {
+        println!("            some attempts are observed, none is refused");
+    }
     if guard.lost > 0 {
         println!("            {} events were lost (the denials took place)", guard.lost);
     }

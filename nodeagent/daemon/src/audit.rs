@@ -145,7 +145,10 @@ impl Audit {
     pub fn record_some(&self, what: What) -> bool {
         let mut inner = self.lock();
         if !inner.has_room() {
-            inner.suppressed += 1;
+            inner.suppressed += match what {
+                What::Attempt { suppressed, .. } => 1 + u64::from(suppressed),
+                _ => 1,
+            };
             return false;
         }
         let durable = !matches!(what, What::Attempt { .. });
@@ -289,6 +292,7 @@ mod tests {
                 uid: 0,
                 unit: "a.service".into(),
                 seq,
+                suppressed: 0,
             }));
         }
         assert_eq!(told, LIMITS[0].0 as usize);

@@ -255,6 +255,7 @@ fn attempt(audit: &Audit, event: Event) {
         uid: event.uid,
         unit: event.target_unit,
         seq: event.seq,
+        suppressed: event.suppressed,
     });
     if told {
         tracing::warn!("{line}");

@@ -12,6 +12,7 @@ use crate::{
 mod attack;
 mod break_glass;
 mod drift;
+mod early_start;
 mod embedded_store;
 mod foreign_policy;
 mod host;
@@ -48,6 +49,7 @@ pub const VM: Group = Group {
     boot: |_| Ok(Boot::default()),
     on_the_node: &[
         ("release", release::play),
+        ("early_start", early_start::play),
         ("attack", attack::play),
         ("impostor", impostor::play),
         ("stand_in", stand_in::play),
