@@ -42,7 +42,11 @@ int BPF_PROG(inherit_label, struct task_struct *task, unsigned long clone_flags)
 	copy.flags = 0;
 	if (clone_flags & 0x10000) /* CLONE_THREAD */
 		copy.flags = mine->flags;
-	if (put(task, &copy))
+	/*
+	 * A full table must not keep the guard and the agent from answering. Only leaders are looked up in it, and
+	 * their threads, which never exec, become none.
+	 */
+	if (put(task, &copy) && !(copy.flags & (LABEL_GUARD | LABEL_AGENT)))
 		return -ENOMEM;
 	return 0;
 }
