@@ -83,7 +83,7 @@ impl World {
             fs::create_dir(at(name)).expect("folder");
         }
         let fragment = at("units").join("web.service");
-        let unit = "[Service]\nExecStart=/usr/bin/web\n[X-Rempart]\nWrap=yes\nRole=web\nSecret=KEY:fd=kv/web#tls_key\n\
+        let unit = "[Service]\nExecStart=/usr/bin/web\n[X-Rempart]\nWrap=yes\nRole=web\nMemory=secret\nMemorySize=64M\nSecret=KEY:fd=kv/web#tls_key\n\
                     Secret=tls.key:file=kv/web#tls_key\n";
         fs::write(&fragment, unit).expect("write");
         let systemd = Systemd::start(&address, &fragment).await;
@@ -373,10 +373,15 @@ impl World {
         send_line(socket.as_fd(), &question, None).expect("sent");
         let (answer, descriptor) = receive_line(socket.as_fd(), line::MAX_LINE).expect("answer");
         match line::decode(&answer).expect("reply") {
-            agent::Reply::Released { area_len, items, .. } => Ok((
-                Area::map(descriptor.expect("descriptor"), area_len).expect("secret memory"),
-                items,
-            )),
+            agent::Reply::Released {
+                area_len, items, heap, ..
+            } => {
+                assert_eq!(heap, Some(64 << 20), "what the unit's file says");
+                Ok((
+                    Area::map(descriptor.expect("descriptor"), area_len).expect("secret memory"),
+                    items,
+                ))
+            }
             agent::Reply::Refused { refused, .. } => Err(refused),
         }
     }
