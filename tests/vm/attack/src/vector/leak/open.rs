@@ -78,12 +78,12 @@ pub(crate) const ARGUMENTS: Vector = open_way(
     "execve(2)",
     "the kernel copies them page by page, without a hook that is told",
     |_| {
-        let mut child = Command::new("sleep")
-            .args(["9", SECRET])
-            .stderr(Stdio::null())
+        // It lives until its standard input is closed.
+        let mut child = Command::new("sh")
+            .args(["-c", "read line", SECRET])
+            .stdin(Stdio::piped())
             .spawn()
             .step("execve")?;
-        // Sleep refuses the second argument, so it may be gone before it is looked at; the pages of its arguments are not before wait.
         let listed = fs::read(format!("/proc/{}/cmdline", child.id())).step("cmdline");
         let _ = child.kill();
         child.wait().step("wait")?;
