@@ -213,7 +213,8 @@ mod tests {
             .keys()
             .collect();
         let mut ours: Vec<_> = entry.as_object().expect("an object").keys().collect();
-        (written.sort(), ours.sort());
+        written.sort();
+        ours.sort();
         assert_eq!(written, ours);
     }
 
