@@ -84,6 +84,7 @@ pub fn measure(options: &Options) -> Result<Table> {
     seen.ratios(unit, &mut table)?;
     seen.hooks(if clock == Clock::Instructions { "instr" } else { "ns" }, &mut table);
     table.note(&format!("Medians of {rounds} alternating rounds in one boot; the baseline is the same process with the programs detached."));
+    table.note("A program's figure is the kernel's own, with what taking it costs, without the way to the program.");
     table.note(match clock {
         Clock::Kvm => "Time in a virtual machine under KVM.",
         Clock::Host => "Time in an emulated machine: ratios say how QEMU translates as much as what the programs do.",
@@ -218,7 +219,9 @@ impl Seen {
             };
             let calls = calls.iter().filter(|(_, each)| *each > 0.05);
             let list: Vec<String> = calls.map(|(program, each)| format!("{program} {each:.1}")).collect();
-            table.note(&format!("calls of {name}: {}", list.join(", ")));
+            if !list.is_empty() {
+                table.note(&format!("calls of {name}: {}", list.join(", ")));
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 
 /// How long one slice of calls takes, about.
 const SLICE_NS: f64 = 5e6;
-/// Slices of a line, and runs of a load, each time that it is its turn; the middle one counts.
+/// Slices of a line each time that it is its turn; the middle one counts.
 const SLICES: usize = 3;
 /// Runs of a load that are not counted: caches fill, tables get their indexes into memory.
 const WARM: usize = 2;
@@ -139,7 +139,7 @@ fn visit(subjects: &mut Subjects, work: &Work, state: &str) -> Result<()> {
     }
     for load in &work.loads {
         for (name, subject) in subjects.each() {
-            let each = middle(|| load.run(subject, name))?;
+            let each = load.run(subject, name)?;
             println!("sample\t{}\t{name}\t{state}\t{each}", load.name());
         }
     }
@@ -154,18 +154,27 @@ fn middle(mut once: impl FnMut() -> Result<f64>) -> Result<f64> {
 }
 
 fn count(subjects: &mut Subjects, work: &Work, switch: &mut Switch) -> Result<()> {
+    // What asking for the counters costs is not the subject's.
+    let (before, after) = (switch.ran()?, switch.ran()?);
+    let asking = since(&before, &after);
     for (index, calls) in &work.lines {
         for (name, subject) in subjects.each() {
             let before = switch.ran()?;
             subject.number(&format!("calls {index} {calls}"))?;
-            told(LINES[*index].0, name, &before, &switch.ran()?, f64::from(calls + 1));
+            let ran = since(&asking, &since(&before, &switch.ran()?));
+            told(LINES[*index].0, name, &ran, f64::from(calls + 1));
         }
     }
     for load in &work.loads {
         for (name, subject) in subjects.each() {
             let before = switch.ran()?;
             let operations = load.operations(load.run(subject, name)?);
-            told(load.name(), name, &before, &switch.ran()?, operations);
+            told(
+                load.name(),
+                name,
+                &since(&asking, &since(&before, &switch.ran()?)),
+                operations,
+            );
         }
     }
     Ok(())
@@ -174,13 +183,19 @@ fn count(subjects: &mut Subjects, work: &Work, switch: &mut Switch) -> Result<()
 /// Calls and nanoseconds of each program.
 type Ran = BTreeMap<String, (u64, u64)>;
 
-fn told(what: &str, name: &str, before: &Ran, after: &Ran, operations: f64) {
-    for (program, (calls, nanoseconds)) in after {
+fn since(before: &Ran, after: &Ran) -> Ran {
+    let mut ran = after.clone();
+    for (program, (calls, nanoseconds)) in &mut ran {
         let (calls_before, nanoseconds_before) = before.get(program).copied().unwrap_or_default();
-        let (calls, nanoseconds) = (calls - calls_before, nanoseconds - nanoseconds_before);
-        if calls > 0 {
-            println!("hook\t{what}\t{name}\t{program}\t{calls}\t{nanoseconds}\t{operations}");
-        }
+        *calls = calls.saturating_sub(calls_before);
+        *nanoseconds = nanoseconds.saturating_sub(nanoseconds_before);
+    }
+    ran
+}
+
+fn told(what: &str, name: &str, ran: &Ran, operations: f64) {
+    for (program, (calls, nanoseconds)) in ran.iter().filter(|(_, (calls, _))| *calls > 0) {
+        println!("hook\t{what}\t{name}\t{program}\t{calls}\t{nanoseconds}\t{operations}");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{FOLDER, Result, at, subject::Subject};
 /// How long wrk asks; it takes whole seconds.
 const WRK_SECONDS: u32 = 1;
 /// Transactions of each of pgbench's two clients.
-const PER_CLIENT: u32 = 100;
+const PER_CLIENT: u32 = 200;
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
