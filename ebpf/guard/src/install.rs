@@ -373,6 +373,7 @@ mod tests {
             .into_iter()
             .chain(takeover)
             .chain(missing)
+            .chain([crate::warden::BROKEN_GLASS.to_owned()])
             .filter_map(|text| text.split(':').next().map(str::to_owned))
             .collect();
         let named = rempart_api::guard::MODES

@@ -182,7 +182,7 @@ fn converse(stream: UnixStream, peer: Option<&Peer>, warden: &Warden, feed: &Fee
                 ..
             }) => reply(&stream, &outcome(warden.arm(&node, files, tpm_exclusive))),
             Ok(Request::Remember { name, digest, .. }) => {
-                reply(&stream, &outcome(warden.remember(&peer, &name, &digest)))
+                reply(&stream, &outcome(warden.remember(peer, &name, &digest)))
             }
             Ok(Request::BreakGlass { token, signature, .. }) => {
                 reply(&stream, &outcome(warden.break_glass(&token, &signature)))
@@ -208,12 +208,12 @@ fn converse(stream: UnixStream, peer: Option<&Peer>, warden: &Warden, feed: &Fee
                 step,
                 ..
             }) => {
-                let file = inbox.descriptors.pop_front();
+                let file = descriptors.pop_front();
                 let prints = match prints {
                     0 => Ok(None),
                     _ => warden::prints(file, prints, wide, step).map(Some),
                 };
-                let watched = prints.and_then(|prints| warden.watch(&peer, &unit, mode, prints));
+                let watched = prints.and_then(|prints| warden.watch(peer, &unit, mode, prints));
                 reply(&stream, &outcome(watched))
             }
             Ok(Request::Events { .. }) => return stream_events(&stream, feed),

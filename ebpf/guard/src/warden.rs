@@ -406,7 +406,8 @@ impl Warden {
 }
 
 /// Why nothing counts as enforced after the owner has lifted it.
-const BROKEN_GLASS: &str = "break-glass: the machine's protection was lifted by the owner's token in this boot; reboot";
+pub(crate) const BROKEN_GLASS: &str =
+    "break-glass: the machine's protection was lifted by the owner's token in this boot; reboot";
 /// Where the kernel names this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Before the names that the agent gives.

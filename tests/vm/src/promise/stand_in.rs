@@ -66,7 +66,7 @@ fn nobody(node: &Node, report: &mut Report) -> anyhow::Result<()> {
     ] {
         let since = node.last_event()?;
         node.sh(&format!(
-            "timeout 20 systemd-run --quiet --wait --pipe -p RuntimeMaxSec=5 {how} 2>&1; true"
+            "timeout 20 systemd-run --quiet --wait --pipe -p User=nobody -p RuntimeMaxSec=5 {how} 2>&1; true"
         ))?;
         std::thread::sleep(Duration::from_secs(2));
         let events = node.events_since(since)?;
