@@ -144,11 +144,15 @@ static __always_inline int attributes(struct dentry *dentry)
 
 /* Mode, owner, times, and the length: truncate(2) comes here too. The hook has three arguments since 6.9. */
 SEC("lsm/inode_setattr")
-int BPF_PROG(seal_attributes, void *idmap, struct dentry *dentry, void *attributes_)
+int BPF_PROG(seal_attributes, void *idmap, struct dentry *dentry, void *attributes_, int before)
 {
-	/* Read, so that a kernel whose hook has two arguments refuses this program and not its meaning. */
-	if (!attributes_)
-		return 0;
+	/* The answer so far lies behind the last argument; where the hook has two, so far behind is nothing, and the kernel refuses this one. */
+	int err = 0;
+
+	if (before) {
+		DENIED(err);
+		return err;
+	}
 	return attributes(dentry);
 }
 

@@ -84,7 +84,16 @@ pub(crate) const ARGUMENTS: Vector = open_way(
             .stdin(Stdio::piped())
             .spawn()
             .step("execve")?;
-        let listed = fs::read(format!("/proc/{}/cmdline", child.id())).step("cmdline");
+        // The parent goes on when the child has its new memory; the arguments are listed some steps later.
+        let list = || fs::read(format!("/proc/{}/cmdline", child.id())).step("cmdline");
+        let mut listed = list();
+        for _ in 0..100 {
+            if listed.as_ref().is_ok_and(|text| !text.is_empty()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            listed = list();
+        }
         let _ = child.kill();
         child.wait().step("wait")?;
         arrived(Ok(0), "execve", &listed?)
