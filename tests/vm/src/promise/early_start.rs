@@ -17,7 +17,7 @@ const LATER: &[&str] = &[
 
 /// Prints microseconds and name of the service that was started first.
 const FIRST_SERVICE: &str = r#"systemctl list-units --type=service --all --plain --no-legend | awk '{print $1}' |
-grep -vE '^(systemd-|rempart-|modprobe@|kmod-|dbus)' | xargs systemctl show -p Id -p ExecMainStartTimestampMonotonic |
+grep -vE '^(systemd-|rempart-|modprobe@|kmod-|dbus|initrd-|dracut-)' | xargs systemctl show -p Id -p ExecMainStartTimestampMonotonic |
 awk -F= '$1 == "Id" {name = $2} $1 ~ /^ExecMain/ {at = $2} /^$/ {if (at > 0) print at, name; at = 0} END {if (at > 0) print at, name}' |
 sort -n | head -n 1"#;
 
