@@ -36,7 +36,8 @@ const PROC_ROOT: u64 = 1;
 /// Longest table, in bytes.
 const MAX_TABLE: u64 = 4 << 20;
 
-/// The table, one line a mount at a trusted place: device, its root in that file system, mount point, kind. Sorted.
+/// The table, one line a mount at a trusted place: device, its root in that file system, mount point, kind. Sorted, and the same for
+/// every start of a service in one boot.
 pub fn trusted() -> io::Result<String> {
     Ok(of_trusted(&table()?))
 }
@@ -79,6 +80,9 @@ fn line(text: &str) -> Option<String> {
     let kind = text.split_once(" - ")?.1.split(' ').next()?;
     let matters = TRUSTED.iter().any(|place| is_in(place, point) || is_in(point, place));
     let lively = LIVELY.iter().any(|place| point != *place && is_in(point, place));
+    // systemd gives each start a procfs of its own (`ProtectProc=`), whose number depends on what else runs. It is the kernel's all the
+    // same, and of this PID namespace or one above: another has no /proc/self for this process to have read.
+    let device = if kind == "proc" && root == "/" { "own" } else { device };
     (matters && !lively).then(|| format!("{device} {root} {point} {kind}\n"))
 }
 
@@ -106,7 +110,7 @@ mod tests {
     fn only_what_bears_on_trusted_places_counts() {
         assert_eq!(
             of_trusted(TABLE),
-            "0:20 / /proc proc\n0:22 / /run tmpfs\n254:1 / / ext4\n"
+            "0:22 / /run tmpfs\n254:1 / / ext4\nown / /proc proc\n"
         );
     }
 
@@ -130,6 +134,14 @@ mod tests {
         assert_eq!(of_trusted(&lines.join("\n")), of_trusted(TABLE));
         let twice = format!("{TABLE}22 21 0:20 / /proc rw - proc proc rw\n");
         assert_ne!(of_trusted(&twice), of_trusted(TABLE));
+    }
+
+    #[test]
+    fn the_procfs_of_another_start_is_the_same_but_a_part_of_it_is_not() {
+        let plain = of_trusted(TABLE);
+        assert_eq!(of_trusted(&TABLE.replace("0:20 / /proc", "0:63 / /proc")), plain);
+        assert_ne!(of_trusted(&TABLE.replace("0:20 / /proc", "0:63 /99 /proc")), plain);
+        assert_ne!(of_trusted(&TABLE.replace("- proc proc", "- tmpfs tmpfs")), plain);
     }
 
     #[test]

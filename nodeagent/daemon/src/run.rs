@@ -108,6 +108,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     // Before `systemctl restart` returns, so that a token may be ended right after it. Each round asks again while this fails.
     if let Err(why) = arming.anchors.hold(&guard, &units).await {
         tracing::error!("not to be attested as it is: {why}");
+        tracing::info!("mounted at trusted places: {}", mounts.trim_end().replace('\n', "; "));
     }
     let node = Node::new(
         pace,

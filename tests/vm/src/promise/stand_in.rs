@@ -85,7 +85,7 @@ fn nobody(node: &Node, report: &mut Report) -> anyhow::Result<()> {
 
 /// The agent as installed, but systemd has mounted something of root's where it reads or talks.
 fn elsewhere(node: &Node, report: &mut Report) -> anyhow::Result<()> {
-    node.sh("sed 's/9m\\|10m/11m/' /etc/rempart/rempart.toml > /run/evil.toml; chmod 644 /run/evil.toml; mkdir -p /run/evil-bus; cp -a /usr/lib/x86_64-linux-gnu/libz.so.1 /run/evil.so")?;
+    node.sh("sed 's/9m\\|10m/11m/' /etc/rempart/rempart.toml > /run/evil.toml; chmod 644 /run/evil.toml; cp -L /usr/lib/x86_64-linux-gnu/libz.so.1 /run/evil.so")?;
     for (name, line, why) in [
         (
             "stand_in::another_configuration",
