@@ -80,14 +80,7 @@ static __always_inline __u32 cgroup_vector(const char *name)
 /* May current kill, freeze or starve a unit from above? The unit itself neither. */
 static __always_inline int judge_above(struct cgroup_label *mark, __u32 vector)
 {
-	bool observed = mark->mode == MODE_OBSERVE;
-	int err = 0;
-
-	record(mark->unit, 0, vector, observed ? OBSERVED : REFUSED);
-	if (observed)
-		return 0;
-	DENIED(err);
-	return err;
+	return answer(mark->unit, 0, vector, mark->mode == MODE_OBSERVE);
 }
 
 /* May current write this file of a cgroup2? */

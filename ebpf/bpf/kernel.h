@@ -237,7 +237,6 @@ enum iter_type {
 #define ENOSPC 28
 
 #define S_IFMT 0170000
-#define S_IFSOCK 0140000
 #define S_IFDIR 0040000
 #define S_IFREG 0100000
 #define S_IFCHR 0020000

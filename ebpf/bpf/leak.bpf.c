@@ -352,15 +352,14 @@ static __always_inline struct leak_thread *leak_thread(void)
 /* Refused first, then killed, as for any other attempt; here the unit itself is the one who tries. */
 static __always_inline int leak_judge(struct label *actor, struct leak_set *set, __u32 vector, __u32 how)
 {
-	__u32 verdict = REFUSED;
+	__u32 verdict;
 	int err = 0;
 
 	if (set->mode == MODE_OBSERVE) {
 		record(actor->unit, actor_tgid(), vector, OBSERVED);
 		return 0;
 	}
-	if (set->mode == MODE_KILL && !(how & SPARED) && may_be_killed(actor) && !bpf_send_signal(SIGKILL))
-		verdict = KILLED;
+	verdict = refusal(set->mode, how, actor);
 	record(actor->unit, actor_tgid(), vector, verdict);
 	DENIED(err);
 	return err;

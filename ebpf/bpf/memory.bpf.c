@@ -118,7 +118,6 @@ int BPF_PROG(ptrace_traceme, struct task_struct *parent)
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct label *mine = label_of(current->group_leader);
 	struct label *tracer;
-	int err = 0;
 
 	if (!mine)
 		return 0;
@@ -126,9 +125,5 @@ int BPF_PROG(ptrace_traceme, struct task_struct *parent)
 	if (tracer && tracer->unit == mine->unit)
 		return 0;
 	/* The protected process itself was made to ask: nobody is killed for it. */
-	record(mine->unit, current->tgid, V_PTRACE_TRACEME, mine->mode == MODE_OBSERVE ? OBSERVED : REFUSED);
-	if (mine->mode == MODE_OBSERVE)
-		return 0;
-	DENIED(err);
-	return err;
+	return answer(mine->unit, current->tgid, V_PTRACE_TRACEME, mine->mode == MODE_OBSERVE);
 }

@@ -36,17 +36,10 @@ static __always_inline __u32 seal_of(struct inode *inode)
 static __noinline int judge_sealed(__u32 vector)
 {
 	struct config *cfg = the_config();
-	int err = 0;
 
 	if (!cfg || !cfg->armed)
 		return 0;
-	if (cfg->files_mode == MODE_OBSERVE || is_lifted(cfg, LIFT_FILES)) {
-		record(0, 0, vector, OBSERVED);
-		return 0;
-	}
-	record(0, 0, vector, REFUSED);
-	DENIED(err);
-	return err;
+	return answer(0, 0, vector, cfg->files_mode == MODE_OBSERVE || is_lifted(cfg, LIFT_FILES));
 }
 
 static __always_inline bool is_armed(void)

@@ -139,11 +139,19 @@ static __always_inline bool may_be_killed(struct label *actor)
 	return actor_tgid() != 1 && !(actor && (actor->flags & (LABEL_GUARD | LABEL_AGENT)));
 }
 
+/* The refusal in this mode: who tries is killed, or only refused. */
+static __always_inline __u32 refusal(__u32 mode, __u32 how, struct label *actor)
+{
+	if (mode == MODE_KILL && !(how & SPARED) && may_be_killed(actor) && !bpf_send_signal(SIGKILL))
+		return KILLED;
+	return REFUSED;
+}
+
 /* May current do `vector` to a thread group with this label? 0 or -EPERM. */
 static __always_inline int judge(struct label *target, __u32 target_pid, __u32 vector, __u32 how)
 {
 	struct label *actor;
-	__u32 verdict = REFUSED;
+	__u32 verdict;
 	int err = 0;
 	__u64 unit;
 
@@ -161,8 +169,7 @@ static __always_inline int judge(struct label *target, __u32 target_pid, __u32 v
 		return 0;
 	}
 	if (!(how & QUIET)) {
-		if (target->mode == MODE_KILL && !(how & SPARED) && may_be_killed(actor) && !bpf_send_signal(SIGKILL))
-			verdict = KILLED;
+		verdict = refusal(target->mode, how, actor);
 		record(unit, target_pid, vector, verdict);
 	}
 	DENIED(err);
@@ -175,11 +182,22 @@ static __always_inline bool is_lifted(struct config *cfg, __u32 what)
 	return (cfg->lifted & what) && bpf_ktime_get_boot_ns() < cfg->lifted_until;
 }
 
+/* The answer to an attempt for which nobody is killed: recorded, and refused unless it is only observed. */
+static __always_inline int answer(__u64 unit, __u32 target, __u32 vector, bool observed)
+{
+	int err = 0;
+
+	record(unit, target, vector, observed ? OBSERVED : REFUSED);
+	if (observed)
+		return 0;
+	DENIED(err);
+	return err;
+}
+
 /* May current do `vector` to the machine? Denied to all but the guard once armed. */
 static __always_inline int judge_machine(__u32 vector, __u32 how)
 {
 	struct config *cfg = the_config();
-	int err = 0;
 
 	if (!cfg || !cfg->armed)
 		return 0;
@@ -187,25 +205,13 @@ static __always_inline int judge_machine(__u32 vector, __u32 how)
 		return 0;
 	if (actor_is_guard())
 		return 0;
-	if (is_lifted(cfg, LIFT_MACHINE)) {
-		record(0, 0, vector, OBSERVED);
-		return 0;
-	}
-	record(0, 0, vector, REFUSED);
-	DENIED(err);
-	return err;
+	return answer(0, 0, vector, is_lifted(cfg, LIFT_MACHINE));
 }
 
 /* May current touch what belongs to the guard? From the first moment, armed or not. */
 static __always_inline int judge_own(__u32 vector)
 {
-	int err = 0;
-
-	if (actor_is_guard())
-		return 0;
-	record(0, 0, vector, REFUSED);
-	DENIED(err);
-	return err;
+	return actor_is_guard() ? 0 : answer(0, 0, vector, false);
 }
 
 #endif

@@ -6,6 +6,7 @@ use crate::{
     observer::Observer,
     options::Options,
     programs, takeover,
+    warden::Refusal,
 };
 use std::path::PathBuf;
 
@@ -28,6 +29,14 @@ pub(crate) enum Enforcement {
 }
 
 impl Enforcement {
+    /// What is in force; the degraded mode where nothing is.
+    pub(crate) fn installed(&mut self) -> Result<&mut Installed, Refusal> {
+        match self {
+            Enforcement::Active { installed, .. } => Ok(installed),
+            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
+        }
+    }
+
     /// Takes over or installs; never fails, but says what is missing.
     pub(crate) fn establish(options: &Options) -> Self {
         let outcome = match takeover::take_over(options) {

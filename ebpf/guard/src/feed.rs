@@ -83,15 +83,17 @@ pub(crate) fn run(warden: &Warden, feed: &Feed) -> ! {
                 }
             }
         }
-        if rings.as_ref().is_some_and(|rings| rings.deny.is_some()) && flushed.elapsed() >= FLUSH {
+        if flushed.elapsed() >= FLUSH {
             flushed = Instant::now();
-            // The worst is that a number is told later.
-            let _ = install::sync_self();
+            if rings.as_ref().is_some_and(|rings| rings.deny.is_some()) {
+                // The worst is that a number is told later.
+                let _ = install::sync_self();
+            }
+            warden.tick();
         }
         for text in digest.flush(Instant::now()) {
             eprintln!("<4>{text}");
         }
-        warden.tick();
         let lost = warden.lost();
         if lost != said_lost {
             eprintln!("<4>{lost} events found no room since boot; what they tried was judged all the same");

@@ -92,9 +92,14 @@ pub(crate) fn link_pin(program: &str) -> String {
     format!("link_{program}")
 }
 
-/// Digest by which a guard knows its own object: FNV-1a, against mix-ups, not against forgers.
+/// Digest by which a guard knows its own object: against mix-ups, not against forgers.
 pub(crate) fn object_digest() -> u64 {
-    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    fnv1a(OBJECT)
+}
+
+/// FNV-1a, 64 bits: tells apart what nobody has an interest in confusing.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }

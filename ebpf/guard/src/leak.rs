@@ -3,7 +3,10 @@
 //!
 //! Must never write a fingerprint or a key anywhere but into the maps.
 
-use crate::maps::{MapsError, on, pinned};
+use crate::{
+    install::fnv1a,
+    maps::{MapsError, on, pinned},
+};
 use aya::maps::{Array, HashMap, Map, MapData};
 use rempart_bpf_common::{FILTER_BYTES, LeakKey, LeakSet, MAX_PRINTS, MAX_WATCHED, Mode};
 use std::{
@@ -119,7 +122,8 @@ impl Watch {
             .find(|slot| !taken.contains(slot))
             .ok_or(LeakError::NoSlot)?;
         let set = LeakSet {
-            id: self.new_id(&prints.key),
+            // Not secret, only different: keys are random.
+            id: fnv1a(&prints.key),
             key: prints.key,
             slot,
             mode: Some(mode),
@@ -169,13 +173,6 @@ impl Watch {
     fn count(&mut self) -> Result<(), MapsError> {
         let units = u32::try_from(self.places()?.len()).unwrap_or(u32::MAX);
         self.units.set(0, units, 0).map_err(on("leak_units"))
-    }
-
-    /// Not secret, only different: keys are random.
-    fn new_id(&self, key: &[u8; LeakKey::SIZE]) -> u64 {
-        key.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
     }
 
     /// Removes fingerprints of no set: of one that was replaced, lifted, or never finished.

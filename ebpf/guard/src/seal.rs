@@ -47,54 +47,55 @@ pub(crate) struct Held(#[expect(dead_code, reason = "held, never used")] Vec<fs:
 /// Has the programs learn executables and files anew. What they open meanwhile is learnt of this thread only.
 pub(crate) fn learn(maps: &mut Maps, options: &Options) -> Result<Held, MapsError> {
     maps.forget_executables();
-    let mut held = executables(maps, options)?;
-    for (path, seal) in plan() {
-        held.extend(note(maps, &path, None, seal)?);
+    let guard = Label::new(maps.unit(EXE_GUARD_UNIT)?, Mode::Enforce, Flags::Guard);
+    let agent = Label::new(maps.unit(EXE_AGENT_UNIT)?, Mode::Enforce, Flags::Agent);
+    let measure = Label::new(maps.unit(MEASURE_UNIT)?, Mode::Enforce, Flags::Tpm);
+    let own = Seal::File as u32;
+    let executable = |path: &Path, label| (path.to_owned(), Some(label), own);
+    let mut all = vec![
+        executable(Path::new("/proc/self/exe"), guard),
+        executable(&options.agent, agent),
+    ];
+    all.extend(MEASURING.iter().map(|path| executable(Path::new(path), measure)));
+    // Mapped before there was a program to note it. The agent's is noted when it maps it.
+    all.extend(own_code().into_iter().map(|path| (path, None, Seal::Code as u32)));
+    all.extend(plan().into_iter().map(|(path, seal)| (path, None, seal)));
+    let config = maps.config()?;
+    let learnt = all
+        .into_iter()
+        .filter_map(|(path, label, seal)| note(maps, &config, &path, label, seal).transpose());
+    let held = learnt.collect::<Result<_, _>>();
+    // Whatever came of it: what this thread opens from now on is nothing of ours.
+    maps.set_config(&config)?;
+    if !maps.knows_the_agent() {
+        eprintln!(
+            "<4>rempart-guard: {} cannot be learnt: it must register itself",
+            options.agent.display()
+        );
     }
-    Ok(Held(held))
+    Ok(Held(held?))
+}
+
+/// Opens a file while the programs learn; nothing when it cannot be opened.
+fn note(
+    maps: &mut Maps,
+    config: &Config,
+    path: &Path,
+    label: Option<Label>,
+    seal: u32,
+) -> Result<Option<fs::File>, MapsError> {
+    maps.set_config(&Config {
+        learn: label.unwrap_or(Config::EMPTY.learn),
+        learn_seal: seal,
+        learn_tid: nix::unistd::gettid().as_raw().unsigned_abs(),
+        ..*config
+    })?;
+    Ok(fs::File::open(path).ok())
 }
 
 /// Opens what is sealed and learns nothing: what is on the disk once armed may be root's.
 pub(crate) fn hold() -> Held {
     Held(plan().keys().filter_map(|path| fs::File::open(path).ok()).collect())
-}
-
-fn executables(maps: &mut Maps, options: &Options) -> Result<Vec<fs::File>, MapsError> {
-    let mut held = Vec::new();
-    let own = Seal::File as u32;
-    let guard = Label::new(maps.unit(EXE_GUARD_UNIT)?, Mode::Enforce, Flags::Guard);
-    held.extend(note(maps, Path::new("/proc/self/exe"), Some(guard), own)?);
-    // Mapped before there was a program to note it. The agent's are noted when it maps them.
-    for path in own_code() {
-        held.extend(note(maps, &path, None, Seal::Code as u32)?);
-    }
-    let agent = Label::new(maps.unit(EXE_AGENT_UNIT)?, Mode::Enforce, Flags::Agent);
-    match note(maps, &options.agent, Some(agent), own)? {
-        Some(file) => held.push(file),
-        None => eprintln!(
-            "<4>rempart-guard: {} cannot be learnt: it must register itself",
-            options.agent.display()
-        ),
-    }
-    let measure = Label::new(maps.unit(MEASURE_UNIT)?, Mode::Enforce, Flags::Tpm);
-    for path in MEASURING {
-        held.extend(note(maps, Path::new(path), Some(measure), own)?);
-    }
-    Ok(held)
-}
-
-/// Opens a file while the programs learn; nothing when it cannot be opened.
-fn note(maps: &mut Maps, path: &Path, label: Option<Label>, seal: u32) -> Result<Option<fs::File>, MapsError> {
-    let config = maps.config()?;
-    maps.set_config(&Config {
-        learn: label.unwrap_or(Config::EMPTY.learn),
-        learn_seal: seal,
-        learn_tid: nix::unistd::gettid().as_raw().unsigned_abs(),
-        ..config
-    })?;
-    let opened = fs::File::open(path);
-    maps.set_config(&config)?;
-    Ok(opened.ok())
 }
 
 /// Every path with its seals.
@@ -156,7 +157,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// The loader and the libraries of this process.
 fn own_code() -> BTreeSet<PathBuf> {
-    code_of(&fs::read_to_string("/proc/self/maps").unwrap_or_default())
+    let table = fs::read_to_string("/proc/self/maps").unwrap_or_else(|error| {
+        eprintln!("<3>rempart-guard: its own code is not known ({error}): once armed it cannot be started again");
+        String::new()
+    });
+    code_of(&table)
 }
 
 /// proc_pid_maps(5): addresses, permissions, offset, device, inode, path.

@@ -4,7 +4,7 @@
 use crate::{
     breakglass::{self, Here, TokenError},
     enforcement::Enforcement,
-    install::Installed,
+    install::{self, Installed},
     leak::{LeakError, Prints},
     maps::{Maps, MapsError, Rings, UNIT_NAME_LEN, units_of},
     options::Options,
@@ -145,7 +145,7 @@ impl Warden {
 
     fn active_status(&self, installed: &Installed) -> Status {
         let config = installed.maps.config().unwrap_or(Config::EMPTY);
-        let lifted = if is_lifted(&config) { config.lifted } else { 0 };
+        let lifted = lifted(&config);
         let machine = config.was_lifted & Lift::Machine as u32 != 0;
         Status {
             v: PROTOCOL_VERSION,
@@ -163,14 +163,10 @@ impl Warden {
             files_observed: config.files_observed,
             tpm_exclusive: config.tpm_exclusive,
             lifted: breakglass::words(lifted),
-            lifted_for_s: if lifted == 0 {
-                0
-            } else {
-                config
-                    .lifted_until
-                    .saturating_sub(boottime_ns())
-                    .div_ceil(1_000_000_000)
-            },
+            lifted_for_s: config
+                .lifted_until
+                .saturating_sub(boottime_ns())
+                .div_ceil(1_000_000_000),
             was_lifted: breakglass::words(config.was_lifted),
         }
     }
@@ -206,23 +202,19 @@ impl Warden {
         if !is_unit_name(unit) {
             return Err(Refusal::UnitName(unit.to_owned()));
         }
-        match &mut *self.locked() {
-            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
-            Enforcement::Active { installed, .. } => {
-                let armed = installed.maps.config()?.armed;
-                if armed && !is_agent(&installed.maps, peer) {
-                    return Err(Refusal::NotTheAgent);
-                }
-                let id = installed.maps.unit(unit)?;
-                let Some(prints) = prints else {
-                    return Ok(installed.maps.watch.lift(id)?);
-                };
-                let missing = |program: &&Program| program.name.starts_with("leak_") && !program.attached;
-                match installed.programs.iter().find(missing) {
-                    Some(program) if mode != Mode::Observe => Err(LeakError::Program(program.name.clone()).into()),
-                    _ => Ok(installed.maps.watch.put(id, of_label(mode), &prints)?),
-                }
-            }
+        let mut enforcement = self.locked();
+        let installed = enforcement.installed()?;
+        if installed.maps.config()?.armed && !is_agent(&installed.maps, peer) {
+            return Err(Refusal::NotTheAgent);
+        }
+        let id = installed.maps.unit(unit)?;
+        let Some(prints) = prints else {
+            return Ok(installed.maps.watch.lift(id)?);
+        };
+        let missing = |program: &&Program| program.name.starts_with("leak_") && !program.attached;
+        match installed.programs.iter().find(missing) {
+            Some(program) if mode != Mode::Observe => Err(LeakError::Program(program.name.clone()).into()),
+            _ => Ok(installed.maps.watch.put(id, of_label(mode), &prints)?),
         }
     }
 
@@ -239,22 +231,19 @@ impl Warden {
 
     /// Denies the machine-wide vectors from now on; how, the first request says.
     pub(crate) fn arm(&self, node: &str, files: Mode, tpm_exclusive: bool) -> Result<(), Refusal> {
-        match &mut *self.locked() {
-            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
-            Enforcement::Active { installed, .. } => {
-                let mut config = installed.maps.config()?;
-                if config.armed {
-                    return Ok(());
-                }
-                installed.maps.set_fact(&node_fact(node), [1; 32])?;
-                config.armed = true;
-                config.files_observed = files == Mode::Observe;
-                config.tpm_exclusive = tpm_exclusive;
-                config.tpm_major = seal::tpm_major();
-                installed.maps.set_config(&config)?;
-                Ok(installed.maps.begin_anew()?)
-            }
+        let mut enforcement = self.locked();
+        let maps = &mut enforcement.installed()?.maps;
+        let mut config = maps.config()?;
+        if config.armed {
+            return Ok(());
         }
+        maps.set_fact(&node_fact(node), [1; 32])?;
+        config.armed = true;
+        config.files_observed = files == Mode::Observe;
+        config.tpm_exclusive = tpm_exclusive;
+        config.tpm_major = seal::tpm_major();
+        maps.set_config(&config)?;
+        Ok(maps.begin_anew()?)
     }
 
     /// Whether this caller has the agent's label.
@@ -269,74 +258,59 @@ impl Warden {
     pub(crate) fn remember(&self, peer: &Peer, name: &str, digest: &str) -> Result<(), Refusal> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(digest, &mut bytes).map_err(|_| Refusal::BadDigest(shown(name)))?;
-        match &mut *self.locked() {
-            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
-            Enforcement::Active { installed, .. } => {
-                let maps = &mut installed.maps;
-                let config = maps.config()?;
-                if !is_agent(maps, peer) {
-                    return Err(Refusal::NotTheAgent);
-                }
-                let open = !config.armed || (is_lifted(&config) && config.lifted & Lift::Files as u32 != 0);
-                let name = fact(name);
-                match maps.fact(&name)? {
-                    Some(known) if known == bytes => Ok(()),
-                    Some(_) if !open => Err(Refusal::Differs(shown(&name[FACT.len()..]))),
-                    None if !open => Err(Refusal::TooLate(shown(&name[FACT.len()..]))),
-                    _ => Ok(maps.set_fact(&name, bytes)?),
-                }
-            }
+        let mut enforcement = self.locked();
+        let maps = &mut enforcement.installed()?.maps;
+        if !is_agent(maps, peer) {
+            return Err(Refusal::NotTheAgent);
+        }
+        let config = maps.config()?;
+        let open = !config.armed || lifts(&config, Lift::Files);
+        let fact = format!("fact:{name}");
+        match maps.fact(&fact)? {
+            Some(known) if known == bytes => Ok(()),
+            Some(_) if !open => Err(Refusal::Differs(shown(name))),
+            None if !open => Err(Refusal::TooLate(shown(name))),
+            _ => Ok(maps.set_fact(&fact, bytes)?),
         }
     }
 
     /// Lifts what the owner's token says. Logged first: in the journal, and in the ring before what it makes possible.
     pub(crate) fn break_glass(&self, text: &str, signature: &str) -> Result<(), Refusal> {
-        match &mut *self.locked() {
-            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
-            Enforcement::Active { installed, .. } => {
-                let maps = &mut installed.maps;
-                let path = self.options.break_glass_keys.display().to_string();
-                let keys = breakglass::keys(&fs::read_to_string(&self.options.break_glass_keys).unwrap_or_default());
-                let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default();
-                let accepted = breakglass::judge(
-                    text,
-                    signature,
-                    &Here {
-                        keys: &keys,
-                        path: &path,
-                        is_node: &|name| matches!(maps.fact(&node_fact(name)), Ok(Some(_))),
-                        boot_id: boot_id.trim(),
-                        now: SystemTime::now(),
-                    },
-                )?;
-                let used = format!("token:{}", accepted.identity());
-                if maps.fact(&used)?.is_some() {
-                    return Err(TokenError::Used.into());
-                }
-                maps.set_fact(&used, [1; 32])?;
-                eprintln!("<1>rempart-guard: BREAK-GLASS: {accepted}");
-                let mut config = announce(maps)?;
-                let bits = breakglass::bits(&accepted.token.lift);
-                config.lifted = if is_lifted(&config) { config.lifted | bits } else { bits };
-                config.was_lifted |= bits;
-                let duration = u64::try_from(accepted.duration().as_nanos()).unwrap_or(u64::MAX);
-                config.lifted_until = boottime_ns().saturating_add(duration);
-                Ok(maps.set_config(&config)?)
-            }
+        let mut enforcement = self.locked();
+        let maps = &mut enforcement.installed()?.maps;
+        let path = self.options.break_glass_keys.display().to_string();
+        let keys = breakglass::keys(&fs::read_to_string(&self.options.break_glass_keys).unwrap_or_default());
+        let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let here = Here {
+            keys: &keys,
+            path: &path,
+            is_node: &|name| matches!(maps.fact(&node_fact(name)), Ok(Some(_))),
+            boot_id: boot_id.trim(),
+            now: SystemTime::now(),
+        };
+        let accepted = breakglass::judge(text, signature, &here)?;
+        let used = format!("token:{}", accepted.identity());
+        if maps.fact(&used)?.is_some() {
+            return Err(TokenError::Used.into());
         }
+        maps.set_fact(&used, [1; 32])?;
+        eprintln!("<1>rempart-guard: BREAK-GLASS: {accepted}");
+        let mut config = announce(maps)?;
+        let bits = breakglass::bits(&accepted.token.lift);
+        config.lifted = lifted(&config) | bits;
+        config.was_lifted |= bits;
+        let duration = u64::try_from(accepted.duration().as_nanos()).unwrap_or(u64::MAX);
+        config.lifted_until = boottime_ns().saturating_add(duration);
+        Ok(maps.set_config(&config)?)
     }
 
     /// Ends what a token has lifted.
     pub(crate) fn restore(&self) -> Result<(), Refusal> {
-        match &mut *self.locked() {
-            Enforcement::Degraded { why, .. } => Err(Refusal::Degraded(why.clone())),
-            Enforcement::Active { installed, .. } => {
-                let config = installed.maps.config()?;
-                if config.lifted == 0 {
-                    return Err(Refusal::NothingLifted);
-                }
-                Ok(self.end(installed, config)?)
-            }
+        let mut enforcement = self.locked();
+        let installed = enforcement.installed()?;
+        match installed.maps.config()? {
+            config if config.lifted == 0 => Err(Refusal::NothingLifted),
+            config => Ok(self.end(installed, config)?),
         }
     }
 
@@ -345,13 +319,12 @@ impl Warden {
         let Enforcement::Active { installed, .. } = &mut *self.locked() else {
             return;
         };
-        let done = match installed.maps.config() {
-            Ok(config) if config.lifted == 0 => return,
-            Ok(config) if !is_lifted(&config) => self.end(installed, config),
-            Ok(config) if config.lifted & Lift::Files as u32 != 0 => self.learn(installed),
-            Ok(_) => return,
-            Err(error) => Err(error),
-        };
+        let done = installed.maps.config().and_then(|config| match config.lifted {
+            0 => Ok(()),
+            _ if lifted(&config) == 0 => self.end(installed, config),
+            _ if lifts(&config, Lift::Files) => self.learn(installed),
+            _ => Ok(()),
+        });
         if let Err(error) = done {
             eprintln!("<3>rempart-guard: the seals of lifted files: {error}");
         }
@@ -410,13 +383,6 @@ pub(crate) const BROKEN_GLASS: &str =
     "break-glass: the machine's protection was lifted by the owner's token in this boot; reboot";
 /// Where the kernel names this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Before the names that the agent gives.
-const FACT: &str = "fact:";
-
-fn fact(name: &str) -> String {
-    format!("{FACT}{name}")
-}
-
 fn node_fact(name: &str) -> String {
     format!("node:{name}")
 }
@@ -431,8 +397,17 @@ fn boottime_ns() -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-fn is_lifted(config: &Config) -> bool {
-    config.lifted != 0 && boottime_ns() < config.lifted_until
+/// Bits of what a token lifts now.
+fn lifted(config: &Config) -> u32 {
+    if boottime_ns() < config.lifted_until {
+        config.lifted
+    } else {
+        0
+    }
+}
+
+fn lifts(config: &Config, what: Lift) -> bool {
+    lifted(config) & what as u32 != 0
 }
 
 /// Has the programs record that break-glass begins or ends; returns the configuration as it is then.
@@ -441,7 +416,7 @@ fn announce(maps: &mut Maps) -> Result<Config, MapsError> {
     config.announce = Vector::BreakGlass as u32;
     maps.set_config(&config)?;
     // The record is all that comes of it.
-    let _ = nix::unistd::getpgid(Some(nix::unistd::getpid()));
+    let _ = install::sync_self();
     config.announce = 0;
     Ok(config)
 }
@@ -451,24 +426,23 @@ fn label(installed: &mut Installed, peer: &Peer, unit: &str, mode: Mode, pidfd: 
     let refused = |error: std::io::Error| Refusal::Label(error.to_string());
     let maps = &mut installed.maps;
     let present = raw::label(maps.labels_fd(), pidfd.as_fd()).map_err(refused)?;
-    let armed = maps.config()?.armed;
+    let config = maps.config()?;
     let flags = match unit {
         EXE_GUARD_UNIT => return Err(Refusal::Reserved(unit.to_owned())),
         // Known from its exec already; before arming it may register where the programs do not know its executable.
         EXE_AGENT_UNIT if present.is_some_and(|label| label.is_agent()) => return Ok(()),
-        EXE_AGENT_UNIT if armed => return Err(Refusal::NotTheAgent),
+        EXE_AGENT_UNIT if config.armed => return Err(Refusal::NotTheAgent),
         EXE_AGENT_UNIT if maps.knows_the_agent() => return Err(Refusal::AgentIsKnown),
         EXE_AGENT_UNIT => Flags::Agent,
         _ => Flags::None,
     };
-    if armed && !is_agent(maps, peer) {
+    if config.armed && !is_agent(maps, peer) {
         return Err(Refusal::NotTheAgent);
     }
-    let config = maps.config()?;
     if config.was_lifted & Lift::Machine as u32 != 0 {
         return Err(Refusal::Lifted("the machine"));
     }
-    if is_lifted(&config) && unit != EXE_AGENT_UNIT {
+    if lifted(&config) != 0 && unit != EXE_AGENT_UNIT {
         return Err(Refusal::Lifted("Rempart's files"));
     }
     // Before the name gets an id: a refused request must not use up room.

@@ -29,7 +29,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug, Subcommand)]
 pub enum BreakGlass {
     /// A token for the owner to sign, on standard output.
-    Request(Request_),
+    Request(Wanted),
     /// Give a signed token to the guard. What it lifts is lifted from then on, and in the log before.
     Apply {
         /// The token.
@@ -44,7 +44,7 @@ pub enum BreakGlass {
 
 /// What a token is to say.
 #[derive(Debug, clap::Args)]
-pub struct Request_ {
+pub struct Wanted {
     /// What is lifted.
     #[arg(long, required = true, value_enum)]
     lift: Vec<Lift>,
@@ -93,7 +93,7 @@ pub async fn run(bus: Option<&str>, command: &BreakGlass) -> Result<ExitCode, Fa
     }
 }
 
-async fn request(bus: Option<&str>, asked: &Request_) -> Result<ExitCode, Failure> {
+async fn request(bus: Option<&str>, asked: &Wanted) -> Result<ExitCode, Failure> {
     let node = match &asked.node {
         Some(node) => node.clone(),
         None => node_of(&agent::connect(bus).await?.status().await?)?,

@@ -21,7 +21,7 @@ macro_rules! export {
             pub unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
                 begin();
                 // SAFETY: the contract is the C function's own.
-                #[allow(unused_unsafe)]
+                #[allow(unused_unsafe, reason = "those that only take numbers are safe")]
                 unsafe { c::$inner($($argument),*) }
             }
         )*

@@ -4,7 +4,11 @@ use crate::{
     attempt::{Attempt, Failure, Step},
     sys,
 };
-use std::{fs, io::Read};
+use std::{
+    ffi::CString,
+    fs,
+    io::{self, Read},
+};
 
 /// Opens a file and reads from it: both must succeed.
 pub(super) fn read_file(path: &str) -> Attempt {
@@ -12,6 +16,18 @@ pub(super) fn read_file(path: &str) -> Attempt {
     let mut buffer = [0u8; 4096];
     let got = file.read(&mut buffer).step(&format!("read {path}"))?;
     Ok(format!("{got} bytes of {path}"))
+}
+
+/// Opens a character device by a node of our own: names do not count.
+pub(super) fn open_device(major: u32, minor: u32, options: &fs::OpenOptions) -> Result<io::Result<fs::File>, Failure> {
+    let path = format!("/dev/rempart-attack-{major}-{minor}");
+    let name = CString::new(path.as_str()).map_err(|_| Failure::other("a NUL in the path"))?;
+    let mode = u64::from(libc::S_IFCHR | 0o600);
+    let args = [name.as_ptr() as u64, mode, libc::makedev(major, minor), 0, 0, 0];
+    sys::call(libc::SYS_mknod, args).step("mknod")?;
+    let opened = options.open(&path);
+    let _ = fs::remove_file(&path);
+    Ok(opened)
 }
 
 /// Reads memory through a mem file, so that bytes really arrive.

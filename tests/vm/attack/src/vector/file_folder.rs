@@ -2,7 +2,7 @@
 
 use super::{Scope, Vector, own_file};
 use crate::{
-    attempt::{Attempt, Step},
+    attempt::Attempt,
     target::Target,
 };
 use std::fs;
@@ -20,8 +20,5 @@ pub(super) const VECTOR: Vector = Vector {
 };
 
 fn attempt(_target: &Target) -> Attempt {
-    let path = format!("{}/attack.d", own_file::FOLDER);
-    fs::create_dir(&path).step("make a folder")?;
-    fs::remove_dir(&path).step("remove it")?;
-    Ok("made and removed".into())
+    own_file::make_and_remove("attack.d", |path| fs::create_dir(path), |path| fs::remove_dir(path))
 }

@@ -2,10 +2,10 @@
 
 use super::{Scope, Vector, own_file};
 use crate::{
-    attempt::{Attempt, Step},
+    attempt::Attempt,
     target::Target,
 };
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 pub(super) const VECTOR: Vector = Vector {
     name: "FILE_LINK",
@@ -20,8 +20,5 @@ pub(super) const VECTOR: Vector = Vector {
 };
 
 fn attempt(_target: &Target) -> Attempt {
-    let path = format!("{}/attack.toml", own_file::FOLDER);
-    std::os::unix::fs::symlink("/etc/passwd", &path).step("make a link")?;
-    fs::remove_file(&path).step("remove it")?;
-    Ok("made and removed".into())
+    own_file::make_and_remove("attack.toml", |path| symlink("/etc/passwd", path), |path| fs::remove_file(path))
 }

@@ -1,9 +1,8 @@
 //! Registers of the processor, by a node that we make ourselves: writing some turns protection off.
 
-use super::{Scope, Vector};
+use super::{Scope, Vector, common};
 use crate::{
     attempt::{Attempt, Step},
-    sys,
     target::Target,
 };
 use std::{
@@ -30,12 +29,7 @@ const TIME_STAMP_COUNTER: u64 = 0x10;
 fn attempt(_target: &Target) -> Attempt {
     // The driver is a module on most systems; where it is built in, or loaded already, this changes nothing.
     let _ = Command::new("modprobe").arg("msr").stderr(Stdio::null()).status();
-    let path = c"/dev/rempart-attack-msr";
-    let node = libc::makedev(202, 0);
-    let args = [path.as_ptr() as u64, u64::from(libc::S_IFCHR | 0o600), node, 0, 0, 0];
-    sys::call(libc::SYS_mknod, args).step("mknod")?;
-    let opened = File::open("/dev/rempart-attack-msr").step("open the processor's registers");
-    let _ = std::fs::remove_file("/dev/rempart-attack-msr");
+    let opened = common::open_device(202, 0, File::options().read(true))?.step("open the processor's registers");
     let mut value = [0u8; 8];
     let read = opened?.read_exact_at(&mut value, TIME_STAMP_COUNTER);
     read.step("read a register").map(|()| "read one".into())

@@ -1,12 +1,11 @@
 //! The TPM's device, by a node that we make ourselves: who can use it can have a quote signed, as the agent does.
 
-use super::{Scope, Vector};
+use super::{Scope, Vector, common};
 use crate::{
     attempt::{Attempt, Step},
-    sys,
     target::Target,
 };
-use std::fs::{self, File};
+use std::fs::File;
 
 pub(super) const VECTOR: Vector = Vector {
     name: "TPM_OPEN",
@@ -21,12 +20,7 @@ pub(super) const VECTOR: Vector = Vector {
 };
 
 fn attempt(_target: &Target) -> Attempt {
-    let path = c"/dev/rempart-attack-tpm";
-    let node = libc::makedev(10, 224);
-    let args = [path.as_ptr() as u64, u64::from(libc::S_IFCHR | 0o600), node, 0, 0, 0];
-    sys::call(libc::SYS_mknod, args).step("mknod")?;
-    let opened = File::options().read(true).write(true).open("/dev/rempart-attack-tpm");
-    let _ = fs::remove_file("/dev/rempart-attack-tpm");
+    let opened = common::open_device(10, 224, File::options().read(true).write(true))?;
     match opened {
         Ok(_) => Ok("opened".into()),
         // The driver's own answers, which come after the hook: there is none, or somebody uses it.
