@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * Foreign BPF, and our own programs, maps and pins. A BPF program in the context of a protected process
- * reads even memfd_secret pages, so once armed only PID 1 and the guard load programs. What is ours is
+ * reads even memfd_secret pages, so once armed only PID 1, the guard, and the loaders that the owner has listed load programs: these
+ * only the programs listed for them, known by tag. Whoever makes a loader do his will gets no further than that. What is ours is
  * out of reach from the first moment, to PID 1 as well. Links have no hook of their own: the pins' folder
  * is closed, and descriptors by id are refused.
  */
@@ -33,6 +34,22 @@ static __always_inline bool harmless(int cmd)
 }
 
 #define LINK_GET_FD_BY_ID 30
+/* The last command that a listed loader may use: the next creates tokens, by which others may use it. */
+#define PROG_BIND_MAP 35
+
+/* The list of programs for what current runs; 0 for none. */
+static __always_inline __u32 loader(void)
+{
+	struct inode *exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file, f_inode);
+	struct inode_key key = {};
+	__u32 *list;
+
+	if (!exe)
+		return 0;
+	key_of(exe, &key);
+	list = bpf_map_lookup_elem(&loaders, &key);
+	return list ? *list : 0;
+}
 
 SEC("lsm/bpf")
 int BPF_PROG(bpf_command, int cmd, union bpf_attr *attr, unsigned int size)
@@ -42,6 +59,9 @@ int BPF_PROG(bpf_command, int cmd, union bpf_attr *attr, unsigned int size)
 	/* From the first moment: a link's descriptor can detach or exchange what the link holds. */
 	if (cmd == LINK_GET_FD_BY_ID && actor_tgid() != 1)
 		return judge_own(V_LINK_GET);
+	/* Which program it is, bpf_own_prog asks. */
+	if (cmd <= PROG_BIND_MAP && loader())
+		return 0;
 	return judge_machine(V_BPF_LOAD, PID1_MAY);
 }
 
@@ -55,14 +75,22 @@ int BPF_PROG(bpf_own_map, struct bpf_map *map, unsigned int fmode)
 	return judge_own(V_BPF_MAP);
 }
 
+/* Somebody is about to get a descriptor of a program: a new one, or one by its id or pin. */
 SEC("lsm/bpf_prog")
 int BPF_PROG(bpf_own_prog, struct bpf_prog *prog)
 {
 	__u64 key = OWN_KEY(OWN_PROG, BPF_CORE_READ(prog, aux, id));
+	struct listed_key listing = {};
 
-	if (!bpf_map_lookup_elem(&own, &key))
-		return 0;
-	return judge_own(V_BPF_PROG);
+	if (bpf_map_lookup_elem(&own, &key))
+		return judge_own(V_BPF_PROG);
+	listing.loader = loader();
+	if (listing.loader) {
+		BPF_CORE_READ_INTO(&listing.tag, prog, tag);
+		if (bpf_map_lookup_elem(&listed, &listing))
+			return 0;
+	}
+	return judge_machine(V_BPF_LOAD, PID1_MAY);
 }
 
 static __always_inline bool is_pin_folder(struct inode *dir)

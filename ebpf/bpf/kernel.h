@@ -81,7 +81,12 @@ struct seccomp {
 	struct seccomp_filter *filter;
 };
 
+struct mm_struct {
+	struct file *exe_file;
+};
+
 struct task_struct {
+	struct mm_struct *mm;
 	int pid;
 	int tgid;
 	unsigned int ptrace;
@@ -171,6 +176,7 @@ struct bpf_prog_aux {
 };
 
 struct bpf_prog {
+	__u8 tag[8];
 	struct bpf_prog_aux *aux;
 };
 

@@ -184,7 +184,8 @@ struct config {
 	__u32 tpm_exclusive;
 	/* The guard has this vector recorded: what it does itself stands among what others tried. */
 	__u32 announce;
-	__u32 zero;
+	/* What is learnt is the executable of this loader of foreign programs, 0 for none. */
+	__u32 learn_loader;
 };
 
 /* What a break-glass token lifts. */
@@ -208,6 +209,14 @@ struct inode_key {
 	__u64 ino;
 	__u32 generation;
 	__u32 zero;
+};
+
+/* A foreign BPF program and who may load it. */
+struct listed_key {
+	__u32 loader;
+	__u32 zero;
+	/* Digest over its instructions, as the running kernel computes it. */
+	__u8 tag[8];
 };
 
 /* Device and inode of an executable or a folder. */

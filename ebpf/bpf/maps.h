@@ -79,6 +79,23 @@ struct {
 	__type(value, __u32);
 } sealed SEC(".maps");
 
+/* Executables that load foreign BPF programs, each with the number of its list. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct inode_key);
+	__type(value, __u32);
+} loaders SEC(".maps");
+
+/* The foreign BPF programs that they may load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct listed_key);
+	__type(value, __u32);
+} listed SEC(".maps");
+
 /* What the guard's user space was told in this boot, by name: digests that must not change. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -181,6 +181,10 @@ static __noinline int learn(struct inode *inode)
 	copy = cfg->learn;
 	if (copy.unit)
 		bpf_map_update_elem(&trusted_exes, &key, &copy, BPF_ANY);
+	if (cfg->learn_loader) {
+		seal = cfg->learn_loader;
+		bpf_map_update_elem(&loaders, &key, &seal, BPF_ANY);
+	}
 	seal = cfg->learn_seal;
 	known = bpf_map_lookup_elem(&sealed, &key);
 	if (known)

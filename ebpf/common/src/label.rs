@@ -162,6 +162,8 @@ pub struct Config {
     pub tpm_exclusive: bool,
     /// Vector to be recorded at the guard's next getpgid(2), 0 for none.
     pub announce: u32,
+    /// What is learnt is the executable of this loader of foreign programs, 0 for none.
+    pub learn_loader: u32,
 }
 
 impl Config {
@@ -189,6 +191,7 @@ impl Config {
         tpm_major: 0,
         tpm_exclusive: false,
         announce: 0,
+        learn_loader: 0,
     };
 
     /// As the map holds it.
@@ -211,6 +214,7 @@ impl Config {
             self.tpm_major,
             u32::from(self.tpm_exclusive),
             self.announce,
+            self.learn_loader,
         ];
         for (at, word) in bytes[64..].chunks_exact_mut(4).zip(words) {
             at.copy_from_slice(&word.to_ne_bytes());
@@ -237,6 +241,7 @@ impl Config {
             tpm_major: u32::from_ne_bytes(word(bytes, 80)?),
             tpm_exclusive: u32::from_ne_bytes(word(bytes, 84)?) != 0,
             announce: u32::from_ne_bytes(word(bytes, 88)?),
+            learn_loader: u32::from_ne_bytes(word(bytes, 92)?),
         })
     }
 }
@@ -278,6 +283,7 @@ mod tests {
             tpm_major: 253,
             tpm_exclusive: true,
             announce: 101,
+            learn_loader: 3,
         };
         assert_eq!(Config::decode(&config.encode()), Some(config));
         assert_eq!(Config::decode(&config.encode()[..Config::SIZE - 1]), None);

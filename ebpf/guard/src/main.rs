@@ -12,6 +12,8 @@ mod digest;
 mod enforcement;
 /// Where events go: subscribers and journal.
 mod feed;
+/// Foreign BPF programs that the owner has listed.
+mod foreign;
 /// Puts programs and maps into the kernel and pins them.
 mod install;
 /// Fingerprints of units' secrets.

@@ -1,7 +1,7 @@
 //! Our view of the pinned maps. A freshly installed set and one that an earlier guard left are opened the
 //! same way, by their pins.
 
-use crate::leak::Watch;
+use crate::{foreign::Foreign, leak::Watch};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::sys::stat::{major, minor, stat};
 use rempart_bpf_common::{
@@ -20,7 +20,7 @@ pub(crate) const UNIT_NAME_LEN: usize = 256;
 pub(crate) const FACT_NAME_LEN: usize = 264;
 
 /// Bytes of `struct inode_key`.
-const INODE_KEY: usize = 24;
+pub(crate) const INODE_KEY: usize = 24;
 
 /// A fact: SHA-256, or whatever else of that length the agent compares.
 pub(crate) type Digest = [u8; 32];
@@ -39,6 +39,8 @@ pub(crate) const NAMES: &[&str] = &[
     "places",
     "sealed",
     "facts",
+    "loaders",
+    "listed",
     "procfiles",
     "own",
     "units",
@@ -141,6 +143,8 @@ pub(crate) struct Maps {
     lost: PerCpuArray<MapData, u64>,
     /// Fingerprints of secrets.
     pub(crate) watch: Watch,
+    /// Foreign BPF programs.
+    pub(crate) foreign: Foreign,
 }
 
 /// The two rings, denials first.
@@ -221,6 +225,7 @@ impl Maps {
             ids: collections::HashMap::new(),
             lost: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "lost")?)).map_err(on("lost"))?,
             watch: Watch::open(pins)?,
+            foreign: Foreign::open(pins)?,
         };
         maps.ids = maps.index()?;
         Ok(maps)
@@ -344,6 +349,18 @@ impl Maps {
         self.facts.insert(fact_key(name)?, digest, 0).map_err(on("facts"))
     }
 
+    /// All facts whose names begin so, by what comes behind.
+    pub(crate) fn facts_of(&self, prefix: &str) -> Vec<(String, Digest)> {
+        let name = |key: &[u8; FACT_NAME_LEN]| {
+            let bytes = key.split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let facts = self.facts.iter().flatten();
+        facts
+            .filter_map(|(key, digest)| Some((name(&key).strip_prefix(prefix)?.to_owned(), digest)))
+            .collect()
+    }
+
     /// Files and folders that are sealed.
     pub(crate) fn sealed(&self) -> usize {
         self.sealed.keys().flatten().count()
@@ -356,6 +373,7 @@ impl Maps {
             // Only ENOENT can be the answer, and then it is gone.
             let _ = self.trusted_exes.remove(&key);
         }
+        self.foreign.forget_executables();
     }
 
     /// Whether a process becomes the agent by being started, so that none needs to say that it is.

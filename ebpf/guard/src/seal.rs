@@ -2,6 +2,7 @@
 //! it sees it (on overlayfs stat(2) tells other numbers). Nothing is written here, and a file that is not there is not sealed.
 
 use crate::{
+    foreign,
     maps::{Maps, MapsError},
     options::Options,
 };
@@ -42,7 +43,25 @@ const DEPTH: usize = 4;
 
 /// What is sealed, held open: an overlay gives a folder another number once the kernel has forgotten it.
 #[derive(Debug, Default)]
-pub(crate) struct Held(#[expect(dead_code, reason = "held, never used")] Vec<fs::File>);
+pub(crate) struct Held(Vec<fs::File>);
+
+impl Held {
+    /// Holds these as well.
+    pub(crate) fn extend(&mut self, more: Held) {
+        self.0.extend(more.0);
+    }
+}
+
+/// What the programs note of a file when it is opened.
+struct Lesson {
+    path: PathBuf,
+    /// The label that a process gets by executing it.
+    label: Option<Label>,
+    /// Bits of [`Seal`].
+    seal: u32,
+    /// The number of its list, if it loads foreign BPF programs.
+    loader: u32,
+}
 
 /// Has the programs learn executables and files anew. What they open meanwhile is learnt of this thread only.
 pub(crate) fn learn(maps: &mut Maps, options: &Options) -> Result<Held, MapsError> {
@@ -50,52 +69,78 @@ pub(crate) fn learn(maps: &mut Maps, options: &Options) -> Result<Held, MapsErro
     let guard = Label::new(maps.unit(EXE_GUARD_UNIT)?, Mode::Enforce, Flags::Guard);
     let agent = Label::new(maps.unit(EXE_AGENT_UNIT)?, Mode::Enforce, Flags::Agent);
     let measure = Label::new(maps.unit(MEASURE_UNIT)?, Mode::Enforce, Flags::Tpm);
-    let own = Seal::File as u32;
-    let executable = |path: &Path, label| (path.to_owned(), Some(label), own);
+    let lesson = |path: &Path, label, seal| Lesson {
+        path: path.to_owned(),
+        label,
+        seal,
+        loader: 0,
+    };
+    let executable = |path, label| lesson(path, Some(label), Seal::File as u32);
     let mut all = vec![
         executable(Path::new("/proc/self/exe"), guard),
         executable(&options.agent, agent),
     ];
     all.extend(MEASURING.iter().map(|path| executable(Path::new(path), measure)));
     // Mapped before there was a program to note it. The agent's is noted when it maps it.
-    all.extend(own_code().into_iter().map(|path| (path, None, Seal::Code as u32)));
-    all.extend(plan().into_iter().map(|(path, seal)| (path, None, seal)));
-    let config = maps.config()?;
-    let learnt = all
-        .into_iter()
-        .filter_map(|(path, label, seal)| note(maps, &config, &path, label, seal).transpose());
-    let held = learnt.collect::<Result<_, _>>();
-    // Whatever came of it: what this thread opens from now on is nothing of ours.
-    maps.set_config(&config)?;
+    all.extend(own_code().iter().map(|path| lesson(path, None, Seal::Code as u32)));
+    all.extend(plan().iter().map(|(path, seal)| lesson(path, None, *seal)));
+    all.extend(of_loaders(maps));
+    let held = teach(maps, &all)?;
     if !maps.knows_the_agent() {
         eprintln!(
             "<4>rempart-guard: {} cannot be learnt: it must register itself",
             options.agent.display()
         );
     }
+    Ok(held)
+}
+
+/// Has the programs learn who loads foreign BPF programs, and nothing else.
+pub(crate) fn learn_loaders(maps: &mut Maps) -> Result<Held, MapsError> {
+    maps.foreign.forget_executables();
+    let all = of_loaders(maps);
+    teach(maps, &all)
+}
+
+fn of_loaders(maps: &Maps) -> Vec<Lesson> {
+    let lesson = |(path, loader)| Lesson {
+        path: PathBuf::from(path),
+        label: None,
+        seal: Seal::File as u32,
+        loader,
+    };
+    foreign::numbers(maps).into_iter().map(lesson).collect()
+}
+
+/// Opens each file while the programs learn; who cannot be opened is not learnt.
+fn teach(maps: &mut Maps, lessons: &[Lesson]) -> Result<Held, MapsError> {
+    let config = maps.config()?;
+    let mut open = |lesson: &Lesson| {
+        maps.set_config(&Config {
+            learn: lesson.label.unwrap_or(Config::EMPTY.learn),
+            learn_seal: lesson.seal,
+            learn_loader: lesson.loader,
+            learn_tid: nix::unistd::gettid().as_raw().unsigned_abs(),
+            ..config
+        })?;
+        let file = fs::File::open(&lesson.path);
+        if let (Err(error), true) = (&file, lesson.loader != 0) {
+            let path = lesson.path.display();
+            eprintln!("<4>rempart-guard: {path} cannot be learnt ({error}): its BPF programs are refused");
+        }
+        Ok::<_, MapsError>(file.ok())
+    };
+    let held: Result<Vec<_>, _> = lessons.iter().filter_map(|lesson| open(lesson).transpose()).collect();
+    // Whatever came of it: what this thread opens from now on is nothing of ours.
+    maps.set_config(&config)?;
     Ok(Held(held?))
 }
 
-/// Opens a file while the programs learn; nothing when it cannot be opened.
-fn note(
-    maps: &mut Maps,
-    config: &Config,
-    path: &Path,
-    label: Option<Label>,
-    seal: u32,
-) -> Result<Option<fs::File>, MapsError> {
-    maps.set_config(&Config {
-        learn: label.unwrap_or(Config::EMPTY.learn),
-        learn_seal: seal,
-        learn_tid: nix::unistd::gettid().as_raw().unsigned_abs(),
-        ..*config
-    })?;
-    Ok(fs::File::open(path).ok())
-}
-
 /// Opens what is sealed and learns nothing: what is on the disk once armed may be root's.
-pub(crate) fn hold() -> Held {
-    Held(plan().keys().filter_map(|path| fs::File::open(path).ok()).collect())
+pub(crate) fn hold(maps: &Maps) -> Held {
+    let loaders = foreign::numbers(maps).into_keys().map(PathBuf::from);
+    let paths = plan().into_keys().chain(loaders);
+    Held(paths.filter_map(|path| fs::File::open(path).ok()).collect())
 }
 
 /// Every path with its seals.
@@ -174,9 +219,8 @@ fn code_of(table: &str) -> BTreeSet<PathBuf> {
 }
 
 /// Major number of the TPM's devices; 0 where the kernel has none.
-pub(crate) fn tpm_major() -> u32 {
-    let devices = fs::read_to_string("/proc/devices").unwrap_or_default();
-    major_of(&devices, "tpm")
+pub(crate) fn tpm_major() -> std::io::Result<u32> {
+    Ok(major_of(&fs::read_to_string("/proc/devices")?, "tpm"))
 }
 
 fn major_of(devices: &str, name: &str) -> u32 {

@@ -15,7 +15,7 @@ use nix::{
 };
 use rempart_api::{
     PROTOCOL_VERSION,
-    guard::{Outcome, Request},
+    guard::{Arming, Outcome, Request},
     line::{self, LineError, MAX_LINE},
 };
 use std::{
@@ -179,8 +179,17 @@ fn converse(stream: UnixStream, peer: Option<&Peer>, warden: &Warden, feed: &Fee
                 node,
                 files,
                 tpm_exclusive,
+                foreign_bpf,
                 ..
-            }) => reply(&stream, &outcome(warden.arm(&node, files, tpm_exclusive))),
+            }) => {
+                let wanted = Arming {
+                    node,
+                    files,
+                    tpm_exclusive,
+                    foreign_bpf,
+                };
+                reply(&stream, &outcome(warden.arm(peer, &wanted)))
+            }
             Ok(Request::Remember { name, digest, .. }) => {
                 reply(&stream, &outcome(warden.remember(peer, &name, &digest)))
             }

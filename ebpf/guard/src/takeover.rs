@@ -58,7 +58,7 @@ pub(crate) fn take_over(options: &Options) -> Result<Option<Installed>, Takeover
     relabel(&mut maps)?;
     // Learnt once: what is on the disk by now may be root's. A token that lifted the seals had them learnt again at its end.
     let held = match config.armed {
-        true => seal::hold(),
+        true => seal::hold(&maps),
         false => seal::learn(&mut maps, options).map_err(InstallError::from)?,
     };
     Ok(Some(Installed {

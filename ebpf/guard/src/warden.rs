@@ -4,6 +4,7 @@
 use crate::{
     breakglass::{self, Here, TokenError},
     enforcement::Enforcement,
+    foreign,
     install::{self, Installed},
     leak::{LeakError, Prints},
     maps::{Maps, MapsError, Rings, UNIT_NAME_LEN, units_of},
@@ -13,7 +14,7 @@ use crate::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rempart_api::{
     PROTOCOL_VERSION,
-    guard::{Mode, Outcome, Program, Status},
+    guard::{Arming, Loader, LoaderError, Mode, Outcome, Program, Status},
 };
 use rempart_bpf_common::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, Lift, Mode as LabelMode, Vector};
 use std::{
@@ -81,6 +82,12 @@ pub(crate) enum Refusal {
     /// Not 32 bytes.
     #[error("refused: the digest of {0} is not 64 hexadecimal digits")]
     BadDigest(String),
+    /// A list of foreign BPF programs is none.
+    #[error("not armed: {0}; mend guard.foreign_bpf in the agent's configuration")]
+    Foreign(#[from] LoaderError),
+    /// The kernel does not say where the TPM is.
+    #[error("not armed: /proc/devices cannot be read ({0}), so the TPM's devices are not known; mount procfs")]
+    Devices(std::io::Error),
     /// The token does not count.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -162,6 +169,7 @@ impl Warden {
             sealed: installed.maps.sealed(),
             files_observed: config.files_observed,
             tpm_exclusive: config.tpm_exclusive,
+            foreign_bpf: foreign::loaders(&installed.maps),
             lifted: breakglass::words(lifted),
             lifted_for_s: config
                 .lifted_until
@@ -229,21 +237,34 @@ impl Warden {
         }
     }
 
-    /// Denies the machine-wide vectors from now on; how, the first request says.
-    pub(crate) fn arm(&self, node: &str, files: Mode, tpm_exclusive: bool) -> Result<(), Refusal> {
+    /// Denies the machine-wide vectors from now on. Whoever comes first may be root, who is in a hurry to have it done loosely: so the
+    /// agent may make it stricter later; and looser, as any change of its configuration, while a token has lifted the files.
+    pub(crate) fn arm(&self, peer: &Peer, wanted: &Arming) -> Result<(), Refusal> {
         let mut enforcement = self.locked();
-        let maps = &mut enforcement.installed()?.maps;
-        let mut config = maps.config()?;
-        if config.armed {
-            return Ok(());
+        let installed = enforcement.installed()?;
+        let maps = &mut installed.maps;
+        let before = maps.config()?;
+        if before.armed && !is_agent(maps, peer) {
+            return Err(Refusal::NotTheAgent);
         }
-        maps.set_fact(&node_fact(node), [1; 32])?;
-        config.armed = true;
-        config.files_observed = files == Mode::Observe;
-        config.tpm_exclusive = tpm_exclusive;
-        config.tpm_major = seal::tpm_major();
-        maps.set_config(&config)?;
-        Ok(maps.begin_anew()?)
+        Loader::check(&wanted.foreign_bpf)?;
+        let tpm_major = seal::tpm_major().map_err(Refusal::Devices)?;
+        let closed = before.armed && !lifts(&before, Lift::Files);
+        maps.set_fact(&node_fact(&wanted.node), [1; 32])?;
+        if foreign::list(maps, &wanted.foreign_bpf, closed)? {
+            installed.held.extend(seal::learn_loaders(maps)?);
+        }
+        maps.set_config(&Config {
+            armed: true,
+            files_observed: wanted.files == Mode::Observe && !(closed && !before.files_observed),
+            tpm_exclusive: wanted.tpm_exclusive || (closed && before.tpm_exclusive),
+            tpm_major,
+            ..before
+        })?;
+        match before.armed {
+            true => Ok(()),
+            false => Ok(maps.begin_anew()?),
+        }
     }
 
     /// Whether this caller has the agent's label.
@@ -559,6 +580,12 @@ mod tests {
     #[test]
     fn degraded_protection_is_refused_unless_asked_for_by_name() {
         let (warden, peer) = (degraded(), Peer { pidfd: None });
+        let arming = Arming {
+            node: "n".into(),
+            files: Mode::Enforce,
+            tpm_exclusive: true,
+            foreign_bpf: Vec::new(),
+        };
         let plain = warden.protect(&peer, "x.service", Mode::Enforce, false, own_pidfd());
         assert!(matches!(plain, Err(Refusal::Degraded(_))));
         assert!(
@@ -567,7 +594,7 @@ mod tests {
                 .is_ok()
         );
         assert!(matches!(
-            warden.arm("n", Mode::Enforce, true),
+            warden.arm(&peer, &arming),
             Err(Refusal::Degraded(_))
         ));
         assert!(matches!(warden.break_glass("", ""), Err(Refusal::Degraded(_))));

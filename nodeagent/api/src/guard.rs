@@ -17,6 +17,82 @@ pub enum Mode {
     Kill,
 }
 
+/// Who besides systemd loads BPF programs on an armed machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loader {
+    /// Its executable, an absolute path. What counts is the file that is there when the machine is armed.
+    pub path: String,
+    /// Its programs: what the running kernel computes over the instructions of each, 16 hexadecimal digits (bpftool-prog(8)).
+    pub tags: Vec<String>,
+}
+
+/// Longest path of a loader, in bytes.
+const LOADER_PATH: usize = 240;
+/// Loaders and programs that the guard has room for.
+const MOST: (usize, usize) = (64, 1024);
+
+/// What is wrong with a list of loaders.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoaderError {
+    /// Not a path.
+    #[error("{0:?} is no absolute path of at most {LOADER_PATH} bytes")]
+    Path(String),
+    /// Not a tag.
+    #[error("{0:?} is no tag of a BPF program: 16 hexadecimal digits, as `bpftool prog` shows them")]
+    Tag(String),
+    /// Too long.
+    #[error("more than {} loaders or {} programs", MOST.0, MOST.1)]
+    Many,
+}
+
+impl Loader {
+    /// Judges a whole list.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with it.
+    pub fn check(list: &[Self]) -> Result<(), LoaderError> {
+        if list.len() > MOST.0 || list.iter().map(|loader| loader.tags.len()).sum::<usize>() > MOST.1 {
+            return Err(LoaderError::Many);
+        }
+        for loader in list {
+            let path = &loader.path;
+            if !path.starts_with('/') || path.len() > LOADER_PATH || path.contains('\0') {
+                return Err(LoaderError::Path(path.clone()));
+            }
+            if let Some(tag) = loader.tags.iter().find(|tag| digest(tag).is_none()) {
+                return Err(LoaderError::Tag(tag.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tags as the kernel has them; what is none is left out.
+    pub fn digests(&self) -> impl Iterator<Item = [u8; 8]> {
+        self.tags.iter().filter_map(|tag| digest(tag))
+    }
+}
+
+fn digest(tag: &str) -> Option<[u8; 8]> {
+    let well_formed = tag.len() == 16 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let value = well_formed.then(|| u64::from_str_radix(tag, 16).ok()).flatten()?;
+    Some(value.to_be_bytes())
+}
+
+/// How the machine is armed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arming {
+    /// The node's name, to which a break-glass token is bound.
+    pub node: String,
+    /// What happens to changes of sealed files; `kill` counts as `enforce`.
+    pub files: Mode,
+    /// Only the agent, and systemd where it measures, may use the TPM.
+    pub tpm_exclusive: bool,
+    /// Who else may load BPF programs, and which.
+    pub foreign_bpf: Vec<Loader>,
+}
+
 /// What the agent may ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
@@ -55,7 +131,7 @@ pub enum Request {
         step: u32,
     },
     /// Deny machine-wide vectors (foreign BPF, modules, kernel memory, the TPM, changes of Rempart's own files) until the next boot.
-    /// What a first request has set stays: later ones only confirm.
+    /// Later requests are the agent's alone, and may make it stricter, never looser, unless a token has lifted the files.
     Arm {
         /// [`crate::PROTOCOL_VERSION`].
         v: u32,
@@ -68,6 +144,9 @@ pub enum Request {
         /// Only the agent, and systemd where it measures, may use the TPM.
         #[serde(default)]
         tpm_exclusive: bool,
+        /// Who else may load BPF programs, and which.
+        #[serde(default)]
+        foreign_bpf: Vec<Loader>,
     },
     /// Note a digest under a name, or compare it with what was noted first in this boot. Once armed no new name is taken.
     Remember {
@@ -179,6 +258,9 @@ pub struct Status {
     /// Only the agent, and systemd where it measures, may use the TPM.
     #[serde(default)]
     pub tpm_exclusive: bool,
+    /// Who besides systemd may load BPF programs once armed, and which.
+    #[serde(default)]
+    pub foreign_bpf: Vec<Loader>,
     /// What a break-glass token lifts now.
     #[serde(default)]
     pub lifted: Vec<Lift>,

@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::digest;
 
 use crate::{
-    guard::{Guard, GuardError},
+    guard::{Guard, GuardError, programs_know_us},
     release::Units,
 };
 
@@ -44,9 +44,16 @@ impl Anchors {
             return Ok(());
         }
         let status = guard.status_or_nothing().await;
-        // A guard that enforces nothing keeps nothing either; what that means is for guard.degraded and the policy to say.
         if !status.enforcing && !status.armed {
-            return Ok(());
+            // A guard that enforces nothing keeps nothing either; what that means is for guard.degraded and the policy to say. But
+            // whoever has stopped or hidden one whose programs are in force does not get round the comparison.
+            let why = status.why.unwrap_or_default();
+            return match programs_know_us() {
+                true => Err(format!(
+                    "what this boot was armed with cannot be compared: the guard's programs are in force, and it does not answer for them ({why}); run: systemctl restart rempart-guard, or reboot"
+                )),
+                false => Ok(()),
+            };
         }
         for (name, digest) in &self.own {
             match (guard.remember(name, digest).await, name.strip_prefix(UNIT)) {

@@ -21,7 +21,7 @@ use nix::{
 };
 use rempart_api::{
     PROTOCOL_VERSION as V,
-    guard::{Event, Mode, Outcome, Request, Status},
+    guard::{Arming, Event, Mode, Outcome, Request, Status},
     line::{self, LineError, MAX_LINE},
 };
 use rempart_core::fingerprint::Fingerprints;
@@ -72,6 +72,11 @@ pub enum GuardError {
     /// It refused.
     #[error("rempart-guard refused: {0}")]
     Refused(String),
+}
+
+/// Whether the guard's programs are in force and have labelled this process as the agent: they let it ask this about the guard only.
+pub fn programs_know_us() -> bool {
+    getpgid(Some(Pid::from_raw(1))) == Err(Errno::EPERM)
 }
 
 /// The guard at its socket.
@@ -161,13 +166,14 @@ impl Guard {
         done(self.exchange(&request, None).await?)
     }
 
-    /// Denies machine-wide vectors from now on, for the node of this name.
-    pub async fn arm(&self, node: &str, files: Mode, tpm_exclusive: bool) -> Result<(), GuardError> {
+    /// Denies machine-wide vectors from now on.
+    pub async fn arm(&self, how: &Arming) -> Result<(), GuardError> {
         let request = Request::Arm {
             v: V,
-            node: node.to_owned(),
-            files,
-            tpm_exclusive,
+            node: how.node.clone(),
+            files: how.files,
+            tpm_exclusive: how.tpm_exclusive,
+            foreign_bpf: how.foreign_bpf.clone(),
         };
         let outcome = self.exchange(&request, None).await?;
         // Nobody is to be shown the state of before.

@@ -68,22 +68,47 @@ fn mount_of(file: &File) -> io::Result<u64> {
 }
 
 fn of_trusted(table: &str) -> String {
-    let mut lines: Vec<String> = table.lines().filter_map(line).collect();
+    let own = own_procfs(table);
+    let mut lines: Vec<String> = table.lines().filter_map(|text| line(text, own)).collect();
     lines.sort();
     lines.concat()
 }
 
-/// Fields of proc_pid_mountinfo(5): 2 device, 3 root, 4 mount point; after the dash the kind.
-fn line(text: &str) -> Option<String> {
-    let mut fields = text.split(' ').skip(2);
-    let (device, root, point) = (fields.next()?, fields.next()?, fields.next()?);
-    let kind = text.split_once(" - ")?.1.split(' ').next()?;
+/// Device of the procfs that is /proc. systemd gives each start one of its own (`ProtectProc=`), whose number depends on what else runs.
+/// It is the kernel's all the same, and of this PID namespace or one above: another has no /proc/self for this process to read.
+fn own_procfs(table: &str) -> Option<&str> {
+    let mounts = table.lines().filter_map(Mount::parse);
+    let over_all = mounts.filter(|mount| mount.point == "/proc" && mount.root == "/" && mount.kind == "proc");
+    over_all.last().map(|mount| mount.device)
+}
+
+fn line(text: &str, own: Option<&str>) -> Option<String> {
+    let Mount { device, root, point, kind } = Mount::parse(text)?;
     let matters = TRUSTED.iter().any(|place| is_in(place, point) || is_in(point, place));
     let lively = LIVELY.iter().any(|place| point != *place && is_in(point, place));
-    // systemd gives each start a procfs of its own (`ProtectProc=`), whose number depends on what else runs. It is the kernel's all the
-    // same, and of this PID namespace or one above: another has no /proc/self for this process to have read.
-    let device = if kind == "proc" && root == "/" { "own" } else { device };
+    let device = if Some(device) == own { "own" } else { device };
     (matters && !lively).then(|| format!("{device} {root} {point} {kind}\n"))
+}
+
+/// A line of proc_pid_mountinfo(5).
+struct Mount<'a> {
+    device: &'a str,
+    root: &'a str,
+    point: &'a str,
+    kind: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    /// Field 2 is the device, 3 the root, 4 the mount point; after the dash comes the kind.
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut fields = text.split(' ').skip(2);
+        Some(Self {
+            device: fields.next()?,
+            root: fields.next()?,
+            point: fields.next()?,
+            kind: text.split_once(" - ")?.1.split(' ').next()?,
+        })
+    }
 }
 
 /// `path` is `folder` or lies in it.
@@ -137,11 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn the_procfs_of_another_start_is_the_same_but_a_part_of_it_is_not() {
-        let plain = of_trusted(TABLE);
-        assert_eq!(of_trusted(&TABLE.replace("0:20 / /proc", "0:63 / /proc")), plain);
-        assert_ne!(of_trusted(&TABLE.replace("0:20 / /proc", "0:63 /99 /proc")), plain);
-        assert_ne!(of_trusted(&TABLE.replace("- proc proc", "- tmpfs tmpfs")), plain);
+    fn the_procfs_of_another_start_is_the_same_but_a_part_of_it_or_another_is_not() {
+        let bus = "27 22 0:20 /bus /proc/bus ro - proc proc rw\n";
+        let table = format!("{TABLE}{bus}");
+        let plain = of_trusted(&table);
+        assert_eq!(of_trusted(&table.replace(" 0:20 ", " 0:63 ")), plain);
+        for other in [
+            TABLE.replace("0:20 / /proc", "0:20 /99 /proc") + bus,
+            TABLE.to_owned() + &bus.replace("0:20", "0:63"),
+            TABLE.to_owned() + &bus.replace("/bus ", "/99 "),
+            table.replace("- proc proc", "- tmpfs tmpfs"),
+        ] {
+            assert_ne!(of_trusted(&other), plain, "{other}");
+        }
     }
 
     #[test]

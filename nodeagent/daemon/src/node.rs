@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rempart_api::{bus::State as Word, guard::Mode};
+use rempart_api::{bus::State as Word, guard};
 use rempart_backend::{Backend, Grant, GrantSource, Later};
 use rempart_core::{
     audit::What,
@@ -68,12 +68,8 @@ pub struct Node {
 
 /// How the machine is armed, and what must hold before that.
 pub struct Arming {
-    /// The node's name.
-    pub node: String,
-    /// What happens to changes of our own files.
-    pub files: Mode,
-    /// The TPM is the agent's alone.
-    pub tpm_exclusive: bool,
+    /// What the guard is told.
+    pub how: guard::Arming,
     /// What must not change.
     pub anchors: Anchors,
     /// The units, of which some may.
@@ -343,27 +339,20 @@ impl Node {
 
     /// Has the guard deny the machine-wide vectors: before anybody may take a secret, and again at each round.
     async fn arm(&self) -> Result<(), Failure> {
-        let Arming {
-            node,
-            files,
-            tpm_exclusive,
-            ..
-        } = &self.arming;
-        match self.guard.arm(node, *files, *tpm_exclusive).await {
-            Ok(()) => Ok(()),
+        let Err(error) = self.guard.arm(&self.arming.how).await else {
+            return Ok(());
+        };
+        let line = format!("machine-wide protection is not armed: {error}");
+        let tolerable = match error {
             // A kernel that enforces nothing; each release asks the guard for itself, and guard.degraded decides there.
-            Err(error @ GuardError::Refused(_)) => {
-                tracing::warn!("machine-wide protection is not armed: {error}");
-                Ok(())
-            }
-            Err(error) if self.degraded == Degraded::Allow => {
-                tracing::warn!("machine-wide protection is not armed: {error}");
-                Ok(())
-            }
-            Err(error) => Err(Failure::Failed(format!(
-                "machine-wide protection is not armed: {error}"
-            ))),
+            GuardError::Refused(_) => !self.guard.status_or_nothing().await.enforcing,
+            _ => self.degraded == Degraded::Allow,
+        };
+        if !tolerable {
+            return Err(Failure::Failed(line));
         }
+        tracing::warn!("{line}");
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

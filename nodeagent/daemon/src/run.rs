@@ -6,7 +6,7 @@ use anyhow::Context;
 use rempart_api::{
     bus::{NAME, PATH},
     exit,
-    guard::{Event, Mode},
+    guard::{self, Event, Mode},
 };
 use rempart_backend::{Accessors, Backend, Login, OpenBao, VerifierStore};
 use rempart_core::{
@@ -99,9 +99,12 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     );
     let mounts = mounts::trusted().context("the table of mounts cannot be read; the agent needs /proc")?;
     let arming = Arming {
-        node: setup.settings.node.clone(),
-        files: setup.settings.files,
-        tpm_exclusive: setup.settings.tpm_exclusive,
+        how: guard::Arming {
+            node: setup.settings.node.clone(),
+            files: setup.settings.files,
+            tpm_exclusive: setup.settings.tpm_exclusive,
+            foreign_bpf: setup.settings.foreign_bpf.clone(),
+        },
         anchors: Anchors::new(&setup.text, &mounts, &units),
         units: units.clone(),
     };

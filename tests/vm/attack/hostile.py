@@ -3,7 +3,9 @@
     agent PATH        registers itself as the agent and passes on to the guard what comes in at PATH, descriptors too
     CASE ARGUMENTS    see the functions below
 """
-import array, os, socket, sys, threading, time
+import array, ctypes, errno, os, socket, sys, threading, time
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 GUARD = "/run/rempart-guard/guard.sock"
 STATUS = b'{"v":1,"op":"status"}\n'
@@ -37,6 +39,22 @@ def protect(unit):
     return b'{"v":1,"op":"protect","unit":"%s","mode":"enforce"}\n' % unit.encode()
 
 
+def code(what):
+    """Code in this process that was not there when it began: anonymous, written before, or from a file."""
+    mmap, mprotect = libc.mmap, libc.mprotect
+    mmap.restype = ctypes.c_void_p
+    mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    read, write, execute, private, anonymous, none = 1, 2, 4, 2, 32, ctypes.c_void_p(-1).value
+    if what == "anonymous":
+        done = mmap(None, 4096, read | execute, private | anonymous, -1, 0) != none
+    elif what == "written":
+        done = mprotect(mmap(None, 4096, read | write, private | anonymous, -1, 0), 4096, read | execute) == 0
+    else:
+        done = mmap(None, 4096, read | execute, private, os.open(what, os.O_RDONLY), 0) != none
+    return b"mapped" if done else errno.errorcode[ctypes.get_errno()].encode()
+
+
 def agent(path):
     own = os.pidfd_open(os.getpid())
     guard = connect()
@@ -53,6 +71,9 @@ def agent(path):
                 data, descriptors, _, _ = socket.recv_fds(peer, 65536, 8)
                 if not data:
                     return
+                if data.startswith(b"code "):
+                    peer.sendall(code(*data.decode().split()[1:]) + b"\n")
+                    continue
                 send(to, data, descriptors)
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -60,6 +81,13 @@ def agent(path):
 
     while True:
         threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+
+def ask(path, words):
+    """One line to the agent itself."""
+    peer = connect(path)
+    send(peer, words.encode())
+    print(short(line(peer)))
 
 
 def say(*parts):

@@ -2,6 +2,7 @@
 //!
 //! Must never take an unknown key: a misspelt protection would silently be the default.
 
+use rempart_api::guard::Loader;
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -68,7 +69,8 @@ fragment!(VaultFragment {
 });
 fragment!(GuardFragment {
     degraded: String,
-    files: String
+    files: String,
+    foreign_bpf: Vec<Loader>
 });
 fragment!(MemoryFragment { degraded: String });
 fragment!(AttestFragment {

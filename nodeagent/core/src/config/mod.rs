@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rempart_api::guard::Mode;
+use rempart_api::guard::{Loader, LoaderError, Mode};
 
 /// One file as written.
 mod fragment;
@@ -53,6 +53,9 @@ pub enum ConfigError {
         /// What is wanted instead.
         why: &'static str,
     },
+    /// A list of foreign BPF programs is none.
+    #[error("configuration: `guard.foreign_bpf`: {0}")]
+    OperatorLoader(#[from] LoaderError),
 }
 
 /// Does the agent go on without a protection?
@@ -110,6 +113,8 @@ pub struct Settings {
     pub files: Mode,
     /// Only the agent, and systemd where it measures the boot, may use the TPM while the machine is armed.
     pub tpm_exclusive: bool,
+    /// Who besides systemd may load BPF programs while the machine is armed, and which.
+    pub foreign_bpf: Vec<Loader>,
     /// What it means that the agent's own memory is not secret.
     pub memory: Degraded,
     /// Time between two attestations.
@@ -171,6 +176,11 @@ impl Settings {
                 }
                 (None, report) => report == SystemdReport::Off,
                 (Some(exclusive), _) => exclusive,
+            },
+            foreign_bpf: {
+                let list = merged.guard.foreign_bpf.unwrap_or_default();
+                Loader::check(&list)?;
+                list
             },
             memory: degraded("memory.degraded", merged.memory.degraded.as_deref())?,
             interval: interval(merged.attest.interval.as_deref().unwrap_or("10m"))?,
@@ -327,6 +337,21 @@ mod tests {
             ("\"/etc/rempart/ca.pem\"", "\"ca.pem\"", "verifier.ca"),
             ("openbao", "etcd", "vault.kind"),
             ("[node]", "[guard]\ndegraded = \"yes\"\n[node]", "guard.degraded"),
+            (
+                "[node]",
+                "[guard]\nforeign_bpf = [{ path = \"x\", tags = [] }]\n[node]",
+                "guard.foreign_bpf",
+            ),
+            (
+                "[node]",
+                "[guard]\nforeign_bpf = [{ path = \"/x\", tags = [\"+bcdef0123456789\"] }]\n[node]",
+                "guard.foreign_bpf",
+            ),
+            (
+                "[node]",
+                "[guard]\nforeign_bpf = [{ path = \"/x\", tag = \"0123456789abcdef\" }]\n[node]",
+                "foreign_bpf",
+            ),
             ("[node]", "[memory]\ndegraded = \"yes\"\n[node]", "memory.degraded"),
             ("[node]", "[attest]\ninterval = \"1s\"\n[node]", "attest.interval"),
             ("[node]", "[attest]\ninterval = \"\"\n[node]", "attest.interval"),

@@ -93,6 +93,11 @@ fn elsewhere(node: &Node, report: &mut Report) -> anyhow::Result<()> {
             "differs from what it was",
         ),
         (
+            "stand_in::another_configuration_and_no_guard",
+            "BindReadOnlyPaths=/run/evil.toml:/etc/rempart/rempart.toml\nInaccessiblePaths=/run/rempart-guard",
+            "programs are in force",
+        ),
+        (
             "stand_in::another_bus",
             "BindPaths=/run/dbus/system_bus_socket:/run/dbus/system_bus_socket",
             "mounts differs",
