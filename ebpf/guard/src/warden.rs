@@ -593,10 +593,7 @@ mod tests {
                 .protect(&peer, "x.service", Mode::Enforce, true, own_pidfd())
                 .is_ok()
         );
-        assert!(matches!(
-            warden.arm(&peer, &arming),
-            Err(Refusal::Degraded(_))
-        ));
+        assert!(matches!(warden.arm(&peer, &arming), Err(Refusal::Degraded(_))));
         assert!(matches!(warden.break_glass("", ""), Err(Refusal::Degraded(_))));
         assert!(matches!(
             warden.remember(&peer, "x", &"00".repeat(32)),

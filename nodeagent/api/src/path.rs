@@ -8,6 +8,8 @@ pub const GUARD_SOCKET: &str = "/run/rempart-guard/guard.sock";
 pub const EVIDENCE_SOCKET: &str = "/run/rempart/evidence.sock";
 /// Links of `file` deliveries: `UNITS/UNIT/NAME`.
 pub const UNITS: &str = "/run/rempart/units";
+/// Requests for starts of units: an empty file of a unit's name each, for rempart-rotate.
+pub const ROTATE: &str = "/run/rempart/rotate";
 /// State of the agent.
 pub const STATE: &str = "/var/lib/rempart";
 /// Configuration of the agent, with `conf.d/*.toml` beside it.

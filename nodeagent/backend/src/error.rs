@@ -60,6 +60,31 @@ pub enum BackendError {
         "the Verifier issued no client certificate, which vault.auth = \"cert\" needs; bring it to this node's release or set vault.auth = \"jwt\""
     )]
     NoCertificate,
+    /// What is there cannot be given to a unit.
+    #[error("{reference} at {server} cannot be delivered: {why}; correct it there or the unit's Secret= line")]
+    Unfit {
+        /// Its origin.
+        server: String,
+        /// The reference.
+        reference: String,
+        /// One line.
+        why: String,
+    },
+    /// The wrapped answer cannot be opened: it was opened before, or changed.
+    #[error(
+        "{reference} from {server} was opened on its way here, or did not come from there ({why}); somebody between this node and the vault reads along: nothing is released"
+    )]
+    Opened {
+        /// Its origin.
+        server: String,
+        /// The reference.
+        reference: String,
+        /// One line.
+        why: String,
+    },
+    /// A lease has no more time.
+    #[error("a lease of role {0} has ended at the vault; what it was for has to be fetched anew")]
+    LeaseEnded(String),
     /// No Attestation Result can be had now.
     #[error("no attestation result for the vault: {0}")]
     NoGrant(String),

@@ -16,8 +16,12 @@ mod grant;
 pub mod https;
 /// A client certificate over a key in the TPM.
 mod identity;
+/// What is given for a time.
+mod lease;
 /// OpenBao and HashiCorp Vault.
 mod openbao;
+/// A value as it is kept, and as it is delivered.
+mod value;
 /// The Verifier's own store.
 mod verifier;
 
@@ -25,6 +29,7 @@ pub use accessor::Accessors;
 pub use error::BackendError;
 pub use grant::{Grant, GrantError, Words};
 pub use identity::{Identity, IdentityError, ResidentKey};
+pub use lease::Lease;
 pub use openbao::{Login, OpenBao};
 pub use verifier::VerifierStore;
 
@@ -42,19 +47,37 @@ pub trait GrantSource: Send + Sync {
     fn fresh(&self) -> Later<'_, Result<Arc<Grant>, String>>;
 }
 
+/// What a backend gives.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// The values, in the order of the question.
+    pub values: Vec<SecretBytes>,
+    /// What of them ends.
+    pub leases: Vec<Lease>,
+}
+
 /// One place where secrets are kept.
 pub trait Backend: Send + Sync {
-    /// The values of `wanted`, in that order, read under `role`.
+    /// The values of `wanted`, in that order, read under `role`. Whoever gets leases renews or ends them.
     fn fetch<'a>(
         &'a self,
         role: &'a str,
         wanted: &'a [Reference],
         grants: &'a dyn GrantSource,
-    ) -> Later<'a, Result<Vec<SecretBytes>, BackendError>>;
+    ) -> Later<'a, Result<Fetched, BackendError>>;
 
     /// A fresh result was granted, and the next one is due in `horizon`: gives up whatever is held for roles that are not
     /// granted any more, and renews what would end before. Nothing is renewed at any other time.
     fn granted<'a>(&'a self, grant: &'a Grant, horizon: Duration) -> Later<'a, ()>;
+
+    /// Whether `role` could be served now, without asking for any secret.
+    fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>>;
+
+    /// More time for `lease`, under the login that it was given under.
+    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>>;
+
+    /// Gives these back, as far as the server can be reached; the others end with their token or by themselves.
+    fn end(&self, leases: Vec<Lease>) -> Later<'_, ()>;
 
     /// Gives up everything: tokens are revoked at the server, and forgotten even when it cannot be reached.
     fn forget(&self) -> Later<'_, ()>;

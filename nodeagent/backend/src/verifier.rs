@@ -14,9 +14,10 @@ use rempart_secret::SecretBytes;
 use zeroize::Zeroize;
 
 use crate::{
-    Backend, BackendError, Grant, GrantSource, Later,
+    Backend, BackendError, Fetched, Grant, GrantSource, Later, Lease,
     error::one_line,
     https::{Connection, HttpsError, Trust},
+    value::decoded,
 };
 
 /// The store behind `POST /v1/secrets`.
@@ -31,14 +32,9 @@ impl VerifierStore {
         Self { origin, trust }
     }
 
-    async fn ask(&self, role: &str, wanted: &[Reference], grant: &Grant) -> Result<Vec<SecretBytes>, BackendError> {
+    async fn ask(&self, role: &str, wanted: &[Reference], grant: &Grant) -> Result<Fetched, BackendError> {
         // A unit may have one secret under several names.
-        let names: Vec<String> = wanted
-            .iter()
-            .map(Reference::to_string)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        let names: Vec<String> = wanted.iter().map(name).collect::<BTreeSet<_>>().into_iter().collect();
         let request = Wiped(SecretsRequest {
             ear: grant.ear.expose().clone(),
             role: role.to_owned(),
@@ -60,14 +56,20 @@ impl VerifierStore {
             .open(Purpose::Secrets, grant.jti.as_bytes(), &sealed)
             .map_err(|error| malformed(&error.to_string()))?;
         let bundle = SecretBundle::from_cbor(&plaintext).map_err(|error| malformed(&error.to_string()))?;
-        let value = |reference: &Reference| match bundle.0.get(&reference.to_string()) {
-            Some(value) => Ok(SecretBytes::build(value.len(), |out| out.copy_from_slice(value))),
+        let value = |reference: &Reference| match bundle.0.get(&name(reference)) {
+            Some(value) => {
+                let value = SecretBytes::build(value.len(), |out| out.copy_from_slice(value));
+                decoded(&self.origin.url(), reference, value)
+            }
             None => Err(BackendError::Absent {
                 server: self.origin.url(),
                 reference: reference.to_string(),
             }),
         };
-        wanted.iter().map(value).collect()
+        Ok(Fetched {
+            values: wanted.iter().map(value).collect::<Result<_, _>>()?,
+            leases: Vec::new(),
+        })
     }
 
     fn explain(&self, error: HttpsError, role: &str, names: &[String]) -> BackendError {
@@ -100,6 +102,11 @@ impl VerifierStore {
     }
 }
 
+/// How a value is written is no part of its name.
+fn name(reference: &Reference) -> String {
+    format!("{}#{}", reference.place(), reference.field())
+}
+
 /// The token in it is wiped, also when the question is given up half way.
 struct Wiped(SecretsRequest);
 
@@ -115,7 +122,7 @@ impl Backend for VerifierStore {
         role: &'a str,
         wanted: &'a [Reference],
         grants: &'a dyn GrantSource,
-    ) -> Later<'a, Result<Vec<SecretBytes>, BackendError>> {
+    ) -> Later<'a, Result<Fetched, BackendError>> {
         Box::pin(async move {
             let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
             grant.demand(role)?;
@@ -124,6 +131,19 @@ impl Backend for VerifierStore {
     }
 
     fn granted<'a>(&'a self, _: &'a Grant, _: Duration) -> Later<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>> {
+        Box::pin(async move { grants.fresh().await.map_err(BackendError::NoGrant)?.demand(role) })
+    }
+
+    /// It leases nothing.
+    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::LeaseEnded(lease.role.clone()))))
+    }
+
+    fn end(&self, _: Vec<Lease>) -> Later<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 

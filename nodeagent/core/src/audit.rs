@@ -40,6 +40,15 @@ pub enum What {
         /// References, never values.
         secrets: Vec<String>,
     },
+    /// A unit's secrets are about to end, and it was asked for new ones by a restart.
+    Rotated {
+        /// The unit.
+        unit: String,
+        /// systemd's invocation id of the start that got them.
+        invocation: String,
+        /// One line.
+        reason: String,
+    },
     /// Secrets were withheld.
     Refused {
         /// Who asked: a unit, or `pid N` when it is none.

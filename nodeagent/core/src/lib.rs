@@ -17,5 +17,7 @@ pub mod machine;
 pub mod reference;
 /// Which units were opted in when the agent started, and that they have not changed.
 pub mod snapshot;
+/// When a lease is renewed or replaced.
+pub mod term;
 /// systemd unit files and their `[X-Rempart]` section.
 pub mod unitfile;

@@ -142,7 +142,11 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
         );
     }
     for loader in &guard.foreign_bpf {
-        println!("            foreign BPF: {} may load {}", one_line(&loader.path), loader.tags.join(", "));
+        println!(
+            "            foreign BPF: {} may load {}",
+            one_line(&loader.path),
+            loader.tags.join(", ")
+        );
     }
     if !guard.lifted.is_empty() {
         let words: Vec<&str> = guard.lifted.iter().map(|lift| lift.word()).collect();

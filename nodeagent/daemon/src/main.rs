@@ -14,6 +14,8 @@ mod bus;
 mod clock;
 /// rempart-guard, as its client sees it.
 mod guard;
+/// What running units hold for a time only.
+mod lease;
 /// Log lines for the journal.
 mod log;
 /// What is mounted at the places that the agent trusts.

@@ -83,7 +83,12 @@ fn own_procfs(table: &str) -> Option<&str> {
 }
 
 fn line(text: &str, own: Option<&str>) -> Option<String> {
-    let Mount { device, root, point, kind } = Mount::parse(text)?;
+    let Mount {
+        device,
+        root,
+        point,
+        kind,
+    } = Mount::parse(text)?;
     let matters = TRUSTED.iter().any(|place| is_in(place, point) || is_in(point, place));
     let lively = LIVELY.iter().any(|place| point != *place && is_in(point, place));
     let device = if Some(device) == own { "own" } else { device };

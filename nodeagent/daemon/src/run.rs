@@ -25,6 +25,7 @@ use crate::{
     audit::Audit,
     bus::{self, Agent},
     guard::Guard,
+    lease::Leases,
     mounts,
     node::{Arming, Node},
     policy,
@@ -126,6 +127,15 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     publish(&bus, &setup, &node, &audit, &guard, &units).await?;
     let socket = &setup.places.socket;
     let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
+    let leases = Leases::remember(
+        node.clone(),
+        backend.clone(),
+        audit.clone(),
+        bus.clone(),
+        setup.places.rotate.clone(),
+        &setup.places.state,
+    );
+    tokio::spawn(leases.clone().drive());
     let releases = Releases {
         bus: bus.clone(),
         node: node.clone(),
@@ -136,6 +146,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         degraded: setup.settings.degraded,
         wrap: setup.places.wrap.clone(),
         links: setup.places.links.clone(),
+        leases,
     };
     tokio::spawn(release::serve(listener, Arc::new(releases)));
     tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
@@ -166,13 +177,23 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
 fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
     let (verifier, trust) = (setup.settings.verifier.clone(), setup.verifier.clone());
     Ok(match (&setup.settings.vault, &setup.vault) {
-        (Vault::OpenBao { origin, auth, .. }, Some(vault)) => {
+        (
+            Vault::OpenBao {
+                origin,
+                auth,
+                namespace,
+                wrapping,
+                ..
+            },
+            Some(vault),
+        ) => {
             let login = match auth.clone() {
                 VaultAuth::Jwt { mount } => Login::Jwt { mount },
                 VaultAuth::Cert { mount } => Login::Cert { mount },
             };
             let accessors = Accessors::new(verifier, trust);
-            Arc::new(OpenBao::new(origin, login, vault, Some(accessors))?)
+            let server = OpenBao::new(origin, login, vault, Some(accessors))?;
+            Arc::new(server.in_namespace(namespace.clone()).by_wrapping(*wrapping))
         }
         _ => Arc::new(VerifierStore::new(verifier, trust)),
     })

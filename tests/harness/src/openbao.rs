@@ -46,6 +46,8 @@ impl OpenBao {
 storage "raft" {{
   path = "{here}/data"
   node_id = "one"
+  # A secret of one MiB, in base64; by default an entry has at most that.
+  max_entry_size = 2097152
 }}
 listener "tcp" {{
   address = "127.0.0.1:{port}"

@@ -1,7 +1,8 @@
 //! What the server's errors mean, for the operator and for what follows from them.
 
 use rempart_core::reference::Reference;
-use vaultrs::error::ClientError;
+use rustify::errors::ClientError as RestError;
+use vaultrs::{api::EndpointError, error::ClientError};
 
 use super::{Login, OpenBao};
 use crate::{BackendError, error::one_line};
@@ -37,8 +38,8 @@ impl OpenBao {
         }
     }
 
-    pub(super) fn explain_read(&self, error: ClientError, role: &str, reference: &Reference) -> BackendError {
-        match Answer::of(&error) {
+    pub(super) fn explain_read(&self, answer: Answer, role: &str, reference: &Reference) -> BackendError {
+        match answer {
             Answer::Refused { status: 404, .. } => self.absent(reference),
             Answer::Refused {
                 status: 400 | 401 | 403,
@@ -53,7 +54,7 @@ impl OpenBao {
         }
     }
 
-    fn explain(&self, answer: Answer) -> BackendError {
+    pub(super) fn explain(&self, answer: Answer) -> BackendError {
         let server = self.server.clone();
         match answer {
             Answer::Refused { status: 503, why } if why.contains("sealed") => BackendError::Sealed { server },
@@ -68,7 +69,7 @@ impl OpenBao {
             Answer::None(why) => BackendError::Unreachable { server, why },
             Answer::Malformed => BackendError::Misconfigured {
                 server,
-                why: "it does not answer as OpenBao does (is this KV version 2?)".into(),
+                why: "it does not answer as OpenBao does".into(),
             },
         }
     }
@@ -83,25 +84,42 @@ pub(super) enum Answer {
 
 impl Answer {
     pub(super) fn of(error: &ClientError) -> Self {
-        use rustify::errors::ClientError as Rest;
         match error {
             ClientError::APIError { code, errors } => Self::Refused {
                 status: *code,
                 why: one_line(&errors.join("; ")),
             },
-            ClientError::RestClientError {
-                source: Rest::ServerResponseError { code, .. },
-            } => Self::Refused {
+            ClientError::RestClientError { source } => Self::of_rest(source),
+            _ => Self::Malformed,
+        }
+    }
+
+    pub(super) fn of_rest(error: &RestError) -> Self {
+        match error {
+            RestError::ServerResponseError { code, content } => Self::Refused {
                 status: *code,
-                why: "it gave no reason".into(),
+                why: content
+                    .as_ref()
+                    .and_then(|text| serde_json::from_str::<EndpointError>(text).ok())
+                    .map(|told| one_line(&told.errors.join("; ")))
+                    .filter(|why| !why.is_empty())
+                    .unwrap_or_else(|| "it gave no reason".into()),
             },
-            ClientError::RestClientError {
-                source: Rest::RequestError { source, .. } | Rest::ResponseError { source },
-            } => {
+            RestError::RequestError { source, .. } | RestError::ResponseError { source } => {
                 // The root of the chain says what happened (refused, timed out, bad certificate).
                 Self::None(one_line(&source.root_cause().to_string()))
             }
             _ => Self::Malformed,
+        }
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused { status, why } => write!(out, "HTTP {status}: {why}"),
+            Self::None(why) => out.write_str(why),
+            Self::Malformed => out.write_str("an answer that makes no sense"),
         }
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! Must never take its address, CA, proxy or token from the environment.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use rempart_secret::SecretString;
-use rustify::clients::reqwest::Client as HttpClient;
+use rustify::{Endpoint, clients::reqwest::Client as HttpClient};
+use serde::de::DeserializeOwned;
 use vaultrs::{
-    api::EndpointMiddleware,
+    api::{EndpointMiddleware, EndpointResult},
     client::{VaultClient, VaultClientSettings, VaultClientSettingsBuilder},
 };
 use zeroize::Zeroize;
 
+use super::{
+    answer::Answer,
+    engine::{Asked, Question},
+};
 use crate::https::Trust;
 
 /// One request and its answer.
@@ -51,19 +56,56 @@ impl Client {
         settings: &VaultClientSettings,
         http: reqwest::Client,
         token: Option<&SecretString>,
+        namespace: Option<String>,
     ) -> Self {
         let token = token.map(|token| token.expose().clone()).unwrap_or_default();
         let middle = EndpointMiddleware {
             token,
             version: "v1".into(),
             wrap: None,
-            namespace: None,
+            namespace,
         };
         Self(VaultClient {
             http: HttpClient::new(server, http),
             middle,
             settings: settings.clone(),
         })
+    }
+}
+
+impl Client {
+    /// The same, whose answers come wrapped.
+    pub fn wrapped(&self) -> Self {
+        let mut middle = self.0.middle.clone();
+        middle.wrap = Some(format!("{}s", EXCHANGE.as_secs()));
+        Self(VaultClient {
+            http: HttpClient::new(&self.0.http.base, self.0.http.http.clone()),
+            middle,
+            settings: self.0.settings.clone(),
+        })
+    }
+
+    /// Asks an engine.
+    pub async fn ask<T: DeserializeOwned + Send + Sync>(
+        &self,
+        question: Question,
+    ) -> Result<EndpointResult<T>, Answer> {
+        let answer = Asked::<T>(question, PhantomData)
+            .with_middleware(&self.0.middle)
+            .exec(&self.0.http)
+            .await;
+        let answer = answer.map_err(|error| Answer::of_rest(&error))?;
+        // The reader's own words may hold a piece of the secret.
+        answer.wrap().map_err(|_| Answer::Malformed)
+    }
+
+    /// Says something that has no answer.
+    pub async fn tell(&self, question: Question) -> Result<(), Answer> {
+        let answer = Asked::<()>(question, PhantomData)
+            .with_middleware(&self.0.middle)
+            .exec(&self.0.http)
+            .await;
+        answer.map(drop).map_err(|error| Answer::of_rest(&error))
     }
 }
 

@@ -1,27 +1,36 @@
-//! OpenBao and HashiCorp Vault: login by the Attestation Result or by a client certificate, secrets from KV version 2.
+//! OpenBao and HashiCorp Vault: login by the Attestation Result or by a client certificate, secrets from any engine that gives some.
 //!
 //! One token a role, kept until the role is no longer granted, the node locks, or the token's own end; renewed only when the
 //! Verifier has just said yes again; then revoked. Must never keep a token after a refusal.
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rempart_core::{config::Origin, reference::Reference};
+use rempart_core::{
+    config::Origin,
+    reference::{Place, Reference},
+};
 use rempart_secret::{SecretBytes, SecretString};
-use serde::{Deserialize, Deserializer};
 use tokio::sync::Mutex;
-use vaultrs::client::VaultClientSettings;
+use vaultrs::{api::EndpointResult, client::VaultClientSettings};
 
-use crate::{Accessors, Backend, BackendError, Grant, GrantSource, Later, error::one_line, https::Trust};
+use crate::{
+    Accessors, Backend, BackendError, Fetched, Grant, GrantSource, Later, Lease, error::one_line, https::Trust,
+    value::decoded,
+};
+use answer::Answer;
 use client::Client;
+use engine::{Engine, Fields, Mount, Question, Told};
 use session::Session;
 
 /// What the server's errors mean.
 mod answer;
 /// One conversation.
 mod client;
+/// How each engine is asked.
+mod engine;
 /// Login, renewal, revocation.
 mod session;
 
@@ -38,6 +47,8 @@ pub struct OpenBao {
     accessors: Option<Accessors>,
     http: reqwest::Client,
     settings: VaultClientSettings,
+    namespace: Option<String>,
+    wrapping: bool,
     sessions: Mutex<HashMap<String, Session>>,
 }
 
@@ -63,43 +74,161 @@ impl OpenBao {
             accessors,
             http,
             settings,
+            namespace: None,
+            wrapping: false,
             sessions: Mutex::default(),
         })
     }
 
-    fn client(&self, http: reqwest::Client, token: Option<&SecretString>) -> Client {
-        Client::new(&self.server, &self.settings, http, token)
+    /// In this namespace of the server's.
+    pub fn in_namespace(self, namespace: Option<String>) -> Self {
+        Self { namespace, ..self }
     }
 
-    async fn read(
+    /// Each answer by way of a token that opens it once.
+    pub fn by_wrapping(self, wrapping: bool) -> Self {
+        Self { wrapping, ..self }
+    }
+
+    fn client(&self, http: reqwest::Client, token: Option<&SecretString>) -> Client {
+        Client::new(&self.server, &self.settings, http, token, self.namespace.clone())
+    }
+
+    /// The values of `wanted`, and what of them is good for a time only.
+    async fn read(&self, session: &mut Session, role: &str, wanted: &[Reference]) -> Result<Fetched, BackendError> {
+        let mut fetched = Fetched::default();
+        match self.read_into(&mut fetched, session, role, wanted).await {
+            Ok(()) => Ok(fetched),
+            Err(error) => {
+                // Nobody will use what was made for it.
+                self.end_leases(session, &fetched.leases).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_into(
         &self,
-        session: &Session,
+        fetched: &mut Fetched,
+        session: &mut Session,
         role: &str,
         wanted: &[Reference],
-    ) -> Result<Vec<SecretBytes>, BackendError> {
-        let client = self.client(self.http.clone(), Some(&session.token));
-        let mut read: BTreeMap<(&str, &str), Fields> = BTreeMap::new();
-        let mut values = Vec::with_capacity(wanted.len());
+    ) -> Result<(), BackendError> {
+        let mut read: BTreeMap<&Place, Fields> = BTreeMap::new();
         for reference in wanted {
-            let place = (reference.mount(), reference.path());
-            if let Entry::Vacant(vacant) = read.entry(place) {
-                let fields = vaultrs::kv2::read(&client.0, place.0, place.1).await;
-                vacant.insert(fields.map_err(|error| self.explain_read(error, role, reference))?);
-            }
-            let value = read.get(&place).and_then(|fields| fields.0.get(reference.field()));
-            values.push(match value {
-                Some(Field::Text(text)) => copy(text),
-                Some(Field::Other) => {
-                    let why = format!("{reference} is no string");
-                    return Err(BackendError::Misconfigured {
-                        server: self.server.clone(),
-                        why,
-                    });
+            let fields = match read.entry(reference.place()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(vacant) => {
+                    let (fields, lease) = self.read_place(session, role, reference).await?;
+                    fetched.leases.extend(lease);
+                    vacant.insert(fields)
                 }
-                None => return Err(self.absent(reference)),
-            });
+            };
+            let unfit = |why: &str| BackendError::Unfit {
+                server: self.server.clone(),
+                reference: reference.to_string(),
+                why: why.to_owned(),
+            };
+            let text = fields.text(reference.field()).ok_or_else(|| self.absent(reference))?;
+            let text = text.map_err(|()| unfit("it is neither a text nor a number"))?;
+            fetched.values.push(decoded(&self.server, reference, copy(text))?);
         }
-        Ok(values)
+        Ok(())
+    }
+
+    /// All fields of one place.
+    async fn read_place(
+        &self,
+        session: &mut Session,
+        role: &str,
+        reference: &Reference,
+    ) -> Result<(Fields, Option<Lease>), BackendError> {
+        let place = reference.place();
+        let client = self.client(self.http.clone(), Some(&session.token));
+        let explain = |answer| self.explain_read(answer, role, reference);
+        let mount = match session.mounts.iter().find(|mount| mount.holds(place)) {
+            Some(mount) => mount.clone(),
+            None => {
+                let told = client.ask::<Told>(Question::mount(place)).await.map_err(explain)?;
+                let mount = told.data.as_ref().and_then(|told| Mount::of(told, place));
+                let mount = mount.ok_or_else(|| self.absent(reference))?;
+                session.mounts.push(mount.clone());
+                mount
+            }
+        };
+        let question = Question::read(&mount, place).ok_or_else(|| BackendError::Unfit {
+            server: self.server.clone(),
+            reference: reference.to_string(),
+            why: format!("the engine at {} gives no secrets there", mount.path),
+        })?;
+        let asked = Instant::now();
+        let answer = if self.wrapping {
+            self.wrapped(&client, question, role, reference).await?
+        } else {
+            client.ask::<Fields>(question).await.map_err(explain)?
+        };
+        let fields = answer.data.ok_or_else(|| self.absent(reference))?.of(mount.engine);
+        // A certificate has no lease, and an end all the same.
+        let expires = fields.number("expiration").filter(|_| mount.engine == Engine::Pki);
+        let lease = |id, life| Lease::new(id, role, session.serial, asked, life);
+        let lease = match (answer.lease_id, expires) {
+            (id, _) if !id.is_empty() => {
+                let life = session.lasts(Duration::from_secs(answer.lease_duration.into()));
+                Some(lease(Some(id), life).renewable(answer.renewable))
+            }
+            (_, Some(end)) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Some(lease(None, Duration::from_secs(end).saturating_sub(now)))
+            }
+            _ => None,
+        };
+        Ok((fields, lease))
+    }
+
+    /// The same by way of a token that opens the answer once: whoever has opened it on the way is found out.
+    async fn wrapped(
+        &self,
+        client: &Client,
+        question: Question,
+        role: &str,
+        reference: &Reference,
+    ) -> Result<EndpointResult<Fields>, BackendError> {
+        let explain = |answer| self.explain_read(answer, role, reference);
+        let wrapped = client
+            .wrapped()
+            .ask::<serde::de::IgnoredAny>(question)
+            .await
+            .map_err(explain)?;
+        let token = wrapped.wrap_info.ok_or_else(|| explain(Answer::Malformed))?.token;
+        let token = SecretString::new(token);
+        let opened = self
+            .client(self.http.clone(), Some(&token))
+            .ask::<Fields>(Question::unwrap())
+            .await;
+        opened.map_err(|answer| match answer {
+            Answer::Refused {
+                status: 400 | 403 | 404,
+                why,
+            } => BackendError::Opened {
+                server: self.server.clone(),
+                reference: reference.to_string(),
+                why,
+            },
+            other => explain(other),
+        })
+    }
+
+    async fn end_leases(&self, session: &Session, leases: &[Lease]) {
+        let client = self.client(self.http.clone(), Some(&session.token));
+        for lease in leases.iter().filter(|lease| lease.session == session.serial) {
+            let Some(question) = lease.id.as_deref().and_then(Question::revoke) else {
+                continue;
+            };
+            // What the server could not be told ends with the token, or by itself.
+            if let Err(why) = client.tell(question).await {
+                tracing::debug!("a lease of role {} is not given back: {why}", lease.role);
+            }
+        }
     }
 }
 
@@ -109,10 +238,10 @@ impl Backend for OpenBao {
         role: &'a str,
         wanted: &'a [Reference],
         grants: &'a dyn GrantSource,
-    ) -> Later<'a, Result<Vec<SecretBytes>, BackendError>> {
+    ) -> Later<'a, Result<Fetched, BackendError>> {
         Box::pin(async move {
             let mut sessions = self.sessions.lock().await;
-            if let Some(session) = sessions.get(role).filter(|session| session.usable()) {
+            if let Some(session) = sessions.get_mut(role).filter(|session| session.usable()) {
                 match self.read(session, role, wanted).await {
                     // The owner may have revoked the token or changed its policy: a new login tells which.
                     Err(BackendError::Denied { .. }) => {}
@@ -123,13 +252,13 @@ impl Backend for OpenBao {
                 self.revoke(old).await;
             }
             let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
-            let session = self.log_in(role, &grant).await?;
-            let values = self.read(&session, role, wanted).await;
-            match values {
+            let mut session = self.log_in(role, &grant).await?;
+            let fetched = self.read(&mut session, role, wanted).await;
+            match fetched {
                 Ok(_) => drop(sessions.insert(role.to_owned(), session)),
                 Err(_) => self.revoke(session).await,
             }
-            values
+            fetched
         })
     }
 
@@ -150,30 +279,68 @@ impl Backend for OpenBao {
         })
     }
 
+    fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let mut sessions = self.sessions.lock().await;
+            if let Some(session) = sessions.get(role).filter(|session| session.usable()) {
+                let client = self.client(self.http.clone(), Some(&session.token));
+                let known = client.ask::<serde::de::IgnoredAny>(Question::own_token()).await;
+                match known {
+                    Ok(_) => return Ok(()),
+                    Err(Answer::Refused { status: 401 | 403, .. }) => {}
+                    Err(other) => return Err(self.explain(other)),
+                }
+            }
+            if let Some(old) = sessions.remove(role) {
+                self.revoke(old).await;
+            }
+            let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
+            let session = self.log_in(role, &grant).await?;
+            sessions.insert(role.to_owned(), session);
+            Ok(())
+        })
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>> {
+        Box::pin(async move {
+            let sessions = self.sessions.lock().await;
+            let session = sessions
+                .get(&lease.role)
+                .filter(|session| session.serial == lease.session);
+            let (Some(session), Some(id)) = (session, &lease.id) else {
+                return Err(BackendError::LeaseEnded(lease.role.clone()));
+            };
+            let client = self.client(self.http.clone(), Some(&session.token));
+            let question = Question::renew(id).ok_or_else(|| BackendError::LeaseEnded(lease.role.clone()))?;
+            let asked = Instant::now();
+            let renewed = client.ask::<serde::de::IgnoredAny>(question).await;
+            match renewed {
+                Ok(answer) => {
+                    let life = session.lasts(Duration::from_secs(answer.lease_duration.into()));
+                    let longer = Lease::new(Some(id.clone()), &lease.role, lease.session, asked, life);
+                    Ok(longer.renewable(answer.renewable))
+                }
+                Err(Answer::Refused { status: 400..=499, .. }) => Err(BackendError::LeaseEnded(lease.role.clone())),
+                Err(other) => Err(self.explain(other)),
+            }
+        })
+    }
+
+    fn end(&self, leases: Vec<Lease>) -> Later<'_, ()> {
+        Box::pin(async move {
+            let sessions = self.sessions.lock().await;
+            for (role, session) in sessions.iter() {
+                let own: Vec<Lease> = leases.iter().filter(|lease| lease.role == *role).cloned().collect();
+                self.end_leases(session, &own).await;
+            }
+        })
+    }
+
     fn forget(&self) -> Later<'_, ()> {
         Box::pin(async move {
             for (_, session) in self.sessions.lock().await.drain() {
                 self.revoke(session).await;
             }
-        })
-    }
-}
-
-/// The fields of one KV secret.
-#[derive(Deserialize)]
-struct Fields(HashMap<String, Field>);
-
-enum Field {
-    Text(SecretString),
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // From a `Value` the string is moved, not copied.
-        Ok(match serde_json::Value::deserialize(from)? {
-            serde_json::Value::String(text) => Self::Text(SecretString::new(text)),
-            _ => Self::Other,
         })
     }
 }

@@ -3,13 +3,16 @@
 //! Must never renew without a result that the Verifier has just given: a token would outlive what it rests on. Follows the
 //! HTTP API of OpenBao 2 (auth/jwt, auth/cert, auth/token/renew-self and revoke-self).
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use rempart_secret::SecretString;
 use tokio::time::timeout;
 use vaultrs::api::AuthInfo;
 
-use super::{OpenBao, RENEWAL, answer::Answer, client};
+use super::{OpenBao, RENEWAL, answer::Answer, client, engine::Mount};
 use crate::{BackendError, Grant, error::one_line};
 
 /// A token that ends sooner than this is not used any more: a request under way must not outlive it.
@@ -35,14 +38,21 @@ pub enum Login {
 /// The token of one role.
 pub(super) struct Session {
     pub token: SecretString,
+    /// Counts logins: what was leased under one ends with it.
+    pub serial: u64,
+    /// What is known of the server's engines.
+    pub mounts: Vec<Mount>,
     end: Instant,
     renewable: bool,
 }
 
 impl Session {
     fn of(auth: AuthInfo, asked: Instant) -> Self {
+        static LOGINS: AtomicU64 = AtomicU64::new(0);
         Self {
             token: SecretString::new(auth.client_token),
+            serial: LOGINS.fetch_add(1, Ordering::Relaxed),
+            mounts: Vec::new(),
             end: asked + Duration::from_secs(auth.lease_duration).min(MAX_LEASE),
             renewable: auth.renewable,
         }
@@ -51,6 +61,11 @@ impl Session {
     /// Whether a request may still be made with it.
     pub fn usable(&self) -> bool {
         Instant::now() + TOKEN_MARGIN < self.end
+    }
+
+    /// How long something lasts that the server gave for `life`: it ends with the token at the latest.
+    pub fn lasts(&self, life: Duration) -> Duration {
+        life.min(self.end.saturating_duration_since(Instant::now()))
     }
 
     /// Whether it has to be renewed to live for `horizon`.
@@ -94,7 +109,11 @@ impl OpenBao {
         match timeout(RENEWAL, self.renew(&session, grant)).await {
             Ok(Ok(auth)) => {
                 tracing::debug!("the token for role {role} is renewed for {} s", auth.lease_duration);
-                Some(Session::of(auth, asked))
+                Some(Session {
+                    serial: session.serial,
+                    mounts: session.mounts,
+                    ..Session::of(auth, asked)
+                })
             }
             Ok(Err(Answer::Refused { status: 400..=499, why })) => {
                 tracing::info!(

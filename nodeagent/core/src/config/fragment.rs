@@ -65,7 +65,9 @@ fragment!(VaultFragment {
     ca: String,
     auth: String,
     auth_mount: String,
-    cert_mount: String
+    cert_mount: String,
+    namespace: String,
+    wrapping: bool
 });
 fragment!(GuardFragment {
     degraded: String,

@@ -19,7 +19,12 @@ impl Origin {
         format!("https://{}:{}", self.host, self.port)
     }
 
-    pub(super) fn parse(key: &'static str, text: &str) -> Result<Self, ConfigError> {
+    /// Reads one that stands at `key`.
+    ///
+    /// # Errors
+    ///
+    /// Anything that is not an https origin.
+    pub fn parse(key: &'static str, text: &str) -> Result<Self, ConfigError> {
         let wrong = |why| ConfigError::OperatorValue {
             key,
             value: text.to_owned(),

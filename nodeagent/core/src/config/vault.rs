@@ -15,6 +15,10 @@ pub enum Vault {
         ca: PathBuf,
         /// How the node logs in.
         auth: VaultAuth,
+        /// The server's namespace; none for the root.
+        namespace: Option<String>,
+        /// Each answer comes by way of a token that opens it once.
+        wrapping: bool,
     },
     /// The Verifier's own store.
     Verifier,
@@ -72,6 +76,11 @@ pub(super) fn judge(fragment: VaultFragment) -> Result<Vault, ConfigError> {
                 origin: Origin::parse("vault.url", &url)?,
                 ca: absolute("vault.ca", fragment.ca)?,
                 auth,
+                namespace: fragment
+                    .namespace
+                    .map(|name| mount("vault.namespace", Some(name), ""))
+                    .transpose()?,
+                wrapping: fragment.wrapping.unwrap_or_default(),
             })
         }
         Some(other) => Err(value(

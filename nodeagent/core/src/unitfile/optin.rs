@@ -93,6 +93,17 @@ pub struct OptIn {
     pub leak: Option<Mode>,
     /// `LeakExcept=`: secrets that the unit puts out in clear.
     pub leak_except: BTreeSet<String>,
+    /// `OnRotate=`: what happens when a secret that it was given for a time has to be replaced; `restart` when not said.
+    pub on_rotate: OnRotate,
+}
+
+/// What happens to a unit one of whose secrets is about to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnRotate {
+    /// It is started again, and gets new ones.
+    Restart,
+    /// Nothing: it is told in journal and status.
+    None,
 }
 
 /// One `Secret=`.
@@ -216,6 +227,7 @@ struct Draft {
     memory_size: Option<u64>,
     leak: Option<Option<Mode>>,
     leak_except: BTreeSet<String>,
+    on_rotate: Option<OnRotate>,
     secrets: Vec<DraftSecret>,
 }
 
@@ -277,6 +289,18 @@ impl Draft {
                         return Err(Fault::Value {
                             key: "Leak",
                             allowed: "off, observe, enforce or kill",
+                        });
+                    }
+                });
+            }
+            "OnRotate" => {
+                self.on_rotate = Some(match value.as_str() {
+                    "restart" => OnRotate::Restart,
+                    "none" => OnRotate::None,
+                    _ => {
+                        return Err(Fault::Value {
+                            key: "OnRotate",
+                            allowed: "restart or none",
                         });
                     }
                 });
@@ -388,6 +412,7 @@ impl Draft {
             heap,
             leak: self.leak.unwrap_or(Some(Mode::Observe)),
             leak_except: self.leak_except,
+            on_rotate: self.on_rotate.unwrap_or(OnRotate::Restart),
         }))
     }
 }

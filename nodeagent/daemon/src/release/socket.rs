@@ -15,7 +15,7 @@ use rempart_api::{
     guard::Mode,
     line::{self, LineError},
 };
-use rempart_backend::Backend;
+use rempart_backend::{Backend, Fetched};
 use rempart_core::{audit::What, config::Degraded, fingerprint::Fingerprints, reference::Reference, unitfile::OptIn};
 use rempart_secret::SecretBytes;
 use tokio::{
@@ -35,6 +35,7 @@ use super::{
 use crate::{
     audit::Audit,
     guard::{self, Guard},
+    lease::Leases,
     node::{Node, Results},
 };
 
@@ -71,6 +72,8 @@ pub struct Releases {
     pub wrap: PathBuf,
     /// Folder of links.
     pub links: PathBuf,
+    /// What units hold for a time.
+    pub leases: Arc<Leases>,
 }
 
 /// Listens at `path`, for everybody: callers are judged by the kernel's word, not by a file mode.
@@ -203,6 +206,7 @@ impl Releases {
         let released = in_time("the Verifier, the vault or the guard", RELEASE, prepare).await;
         if released.is_err() {
             self.units.unclaim(caller);
+            self.leases.drop_start(&caller.unit, &caller.invocation).await;
         }
         released
     }
@@ -210,16 +214,20 @@ impl Releases {
     async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
         let wanted: Vec<Reference> = opt_in.secrets.iter().map(|spec| spec.reference.clone()).collect();
         let role = opt_in.role.as_deref().unwrap_or_default();
-        let values = match wanted.as_slice() {
-            [] => Vec::new(),
+        let fetched = match wanted.as_slice() {
+            [] => Fetched::default(),
             wanted => self.backend.fetch(role, wanted, &Results(self.node.clone())).await?,
         };
+        // Whatever becomes of this release, they are somebody's.
+        self.leases
+            .hold(&caller.unit, &caller.invocation, role, opt_in.on_rotate, fetched.leases)
+            .await;
         let memory = |error: rempart_secretmem::Error| Refusal::Memory {
             unit: caller.unit.clone(),
             why: error.to_string(),
         };
-        let prints = fingerprints(&caller.unit, opt_in, &values)?;
-        let mut layout = lay_out(&opt_in.secrets, values).map_err(memory)?;
+        let prints = fingerprints(&caller.unit, opt_in, &fetched.values)?;
+        let mut layout = lay_out(&opt_in.secrets, fetched.values).map_err(memory)?;
         layout.heap = opt_in.heap;
         links::make(&self.links, &caller.unit, &mut layout.items)?;
         self.protect(peer, caller, opt_in).await?;

@@ -44,6 +44,9 @@ pub trait Manager {
     /// The unit of that name, loaded from disk if need be.
     #[zbus(name = "LoadUnit")]
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// The unit of that name, if it is loaded.
+    #[zbus(name = "GetUnit")]
+    fn unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// Loaded units whose names match.
     #[zbus(name = "ListUnitsByPatterns")]
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
@@ -69,6 +72,18 @@ pub async fn properties(bus: &zbus::Connection, path: OwnedObjectPath) -> zbus::
         all(InterfaceName::from_static_str_unchecked(SERVICE))
     )?;
     Ok((unit, service))
+}
+
+/// Whether `unit` still runs as its start `invocation`, 32 hexadecimal digits.
+pub async fn runs(bus: &zbus::Connection, unit: &str, invocation: &str) -> zbus::Result<bool> {
+    let path = match ManagerProxy::new(bus).await?.unit(unit).await {
+        Err(zbus::Error::MethodError(name, _, _)) if name == "org.freedesktop.systemd1.NoSuchUnit" => return Ok(false),
+        path => path?,
+    };
+    let (unit, _) = properties(bus, path).await?;
+    let now: Vec<u8> = property(&unit, "InvocationID")?;
+    let state: String = property(&unit, "ActiveState")?;
+    Ok(hex::encode(now) == invocation && !matches!(state.as_str(), "inactive" | "failed"))
 }
 
 /// The property `name`, which systemd gives in the type `T`.

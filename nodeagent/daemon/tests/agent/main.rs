@@ -6,6 +6,7 @@ mod certificate;
 mod evidence;
 mod front;
 mod leak;
+mod lease;
 mod links;
 mod memory;
 #[path = "../../../../attest/device/tests/common/mod.rs"]

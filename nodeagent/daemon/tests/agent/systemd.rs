@@ -101,6 +101,11 @@ impl Manager {
         }
     }
 
+    #[zbus(name = "GetUnit")]
+    async fn unit(&self, name: &str) -> fdo::Result<OwnedObjectPath> {
+        self.load_unit(name).await
+    }
+
     #[zbus(name = "ListUnitsByPatterns")]
     async fn list_units_by_patterns(&self, _states: Vec<String>, _patterns: Vec<String>) -> Vec<Listed> {
         Vec::new()
@@ -122,6 +127,11 @@ impl Unit {
     #[zbus(property)]
     async fn drop_in_paths(&self) -> Vec<String> {
         Vec::new()
+    }
+    #[zbus(property)]
+    async fn active_state(&self) -> String {
+        let ended = self.0.lock().expect("no panic").ended;
+        if ended { "inactive" } else { "active" }.into()
     }
     #[zbus(property, name = "InvocationID")]
     async fn invocation_id(&self) -> Vec<u8> {

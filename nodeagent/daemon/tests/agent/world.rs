@@ -210,6 +210,7 @@ impl World {
             ("--evidence", "evidence.sock"),
             ("--state", "state"),
             ("--links", "links"),
+            ("--rotate", "rotate"),
             ("--unit-folders", "units"),
         ] {
             command.arg(option).arg(self.at(name));

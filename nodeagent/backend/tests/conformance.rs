@@ -1,0 +1,384 @@
+//! Every kind of engine and login at a real OpenBao, by the trait that the agent uses. What all of them must do alike is one function.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test ends by them")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::{rand::SystemRandom, signature};
+use base64::{Engine, prelude::*};
+use rempart_attest::hpke::EphemeralKey;
+use rempart_backend::{Backend, BackendError, Fetched, Grant, GrantSource, Later, Login, OpenBao, https::Trust};
+use rempart_core::{config::Origin, reference::Reference};
+use rempart_harness::{OpenBao as Server, Pki, Postgres};
+use serde_json::json;
+
+const ROLE: &str = "app";
+
+/// A server that trusts a key of the test's, as it trusts a Verifier's.
+struct World {
+    pki: Pki,
+    server: Server,
+    key: signature::EcdsaKeyPair,
+    /// PEM.
+    public: String,
+}
+
+/// Results of that key.
+struct Results<'a>(&'a World, Vec<&'static str>);
+
+impl GrantSource for Results<'_> {
+    fn fresh(&self) -> Later<'_, Result<Arc<Grant>, String>> {
+        Box::pin(async { Ok(Arc::new(self.0.grant(&self.1))) })
+    }
+}
+
+impl World {
+    fn start() -> Self {
+        let pki = Pki::open().expect("certificates");
+        let server = Server::start(&pki).expect("OpenBao");
+        let pair = rcgen::KeyPair::generate().expect("a key");
+        let key =
+            signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &pair.serialize_der());
+        let world = Self {
+            pki,
+            server,
+            key: key.expect("the same key"),
+            public: pair.public_key_pem(),
+        };
+        world.server.write("auth/jwt/config", &world.trust()).expect("trust");
+        world
+    }
+
+    fn trust(&self) -> serde_json::Value {
+        json!({"jwt_validation_pubkeys": [self.public], "jwt_supported_algs": ["ES256"]})
+    }
+
+    fn role(ttl: &str, most: &str) -> serde_json::Value {
+        json!({
+            "role_type": "jwt", "bound_audiences": ["openbao"], "user_claim": "sub", "bound_claims": {"roles": ROLE},
+            "token_policies": ["conformance"], "token_ttl": ttl, "token_max_ttl": most,
+        })
+    }
+
+    /// The role may do `rules`.
+    fn allow(&self, rules: &str) {
+        let policy = json!({ "policy": rules });
+        self.server
+            .write("sys/policies/acl/conformance", &policy)
+            .expect("policy");
+        let role = Self::role("10m", "1h");
+        self.server
+            .write(&format!("auth/jwt/role/{ROLE}"), &role)
+            .expect("role");
+    }
+
+    fn bao(&self, args: &[&str]) -> String {
+        self.server.bao(args, None).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    fn grant(&self, roles: &[&str]) -> Grant {
+        let now = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("after 1970")
+            .as_secs();
+        let claims = json!({
+            "sub": "node", "aud": "openbao", "iat": now, "nbf": now - 5, "exp": now + 120, "jti": "j", "roles": roles
+        });
+        let signed = [json!({"alg": "ES256", "typ": "JWT"}), claims]
+            .map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()))
+            .join(".");
+        let signature = self
+            .key
+            .sign(&SystemRandom::new(), signed.as_bytes())
+            .expect("a signature");
+        let jwt = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature));
+        let key = EphemeralKey::generate().expect("randomness");
+        Grant::read(jwt.into_bytes().into(), key, "node").expect("a result")
+    }
+
+    fn backend(&self) -> OpenBao {
+        let ca = self.pki.ca_pem().expect("CA");
+        let trust = Trust::pinned("ca.pem", ca.as_bytes()).expect("trust");
+        let origin = Origin::parse("url", &format!("https://localhost:{}", self.server.port())).expect("origin");
+        OpenBao::new(&origin, Login::Jwt { mount: "jwt".into() }, &trust, None).expect("backend")
+    }
+
+    async fn fetch(&self, backend: &dyn Backend, wanted: &[&str]) -> Result<Fetched, BackendError> {
+        let wanted: Vec<Reference> = wanted.iter().map(|text| text.parse().expect("a reference")).collect();
+        backend.fetch(ROLE, &wanted, &Results(self, vec![ROLE])).await
+    }
+
+    async fn texts(&self, backend: &dyn Backend, wanted: &[&str]) -> Vec<String> {
+        let fetched = self
+            .fetch(backend, wanted)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let text = |value: &rempart_secret::SecretBytes| String::from_utf8(value.expose().clone()).expect("text");
+        fetched.values.iter().map(text).collect()
+    }
+
+    async fn refusal(&self, backend: &dyn Backend, wanted: &[&str]) -> String {
+        match self.fetch(backend, wanted).await {
+            Ok(_) => panic!("{wanted:?} was given"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Leases of database credentials that the server knows.
+    fn leases(&self) -> usize {
+        let listed = self
+            .server
+            .bao(&["list", "-format=json", "sys/leases/lookup/db/creds/app"], None);
+        listed.map_or(0, |text| text.matches('"').count() / 2)
+    }
+}
+
+/// What every place of secrets does alike: `mount` keeps `a` with `x`, `y` and 1 MiB of bytes in `big`, and nothing else.
+async fn keeps(world: &World, backend: &dyn Backend, mount: &str) {
+    let name = |field: &str| format!("{mount}/a#{field}");
+    let (x, y, big) = (name("x"), name("y"), format!("{mount}/a?encoding=base64#big"));
+    assert_eq!(world.texts(backend, &[&x, &y, &x]).await, ["one", "zwei ü", "one"]);
+    let fetched = world.fetch(backend, &[&big]).await.expect("a mebibyte");
+    assert_eq!(fetched.values[0].expose(), &bytes(), "byte for byte");
+    assert!(fetched.leases.is_empty());
+    let refusal = world.refusal(backend, &[&x, &name("none")]).await;
+    assert!(
+        refusal.contains("has no secret") && refusal.contains("#none"),
+        "{refusal}"
+    );
+    let refusal = world.refusal(backend, &[&format!("{mount}/none#x")]).await;
+    assert!(
+        refusal.contains("has no secret") || refusal.contains("denies"),
+        "{refusal}"
+    );
+    let refusal = world.refusal(backend, &[&format!("{mount}/closed#x")]).await;
+    assert!(refusal.contains("denies") && !refusal.contains("hidden"), "{refusal}");
+    let refusal = world.refusal(backend, &[&format!("{mount}/a?encoding=base64#y")]).await;
+    assert!(refusal.contains("not base64") && !refusal.contains("zwei"), "{refusal}");
+    let role: Vec<Reference> = vec![x.parse().expect("a reference")];
+    let other = backend.fetch("other", &role, &Results(world, vec![ROLE])).await;
+    assert!(
+        matches!(other, Err(BackendError::RoleNotGranted { .. })),
+        "{:?}",
+        other.err()
+    );
+}
+
+fn bytes() -> Vec<u8> {
+    (0..1 << 20)
+        .map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect()
+}
+
+fn put(world: &World, path: &str, versioned: bool) {
+    let write = |name: &str, fields: serde_json::Value| {
+        let (path, body) = match versioned {
+            true => (format!("{path}/data/{name}"), json!({ "data": fields })),
+            false => (format!("{path}/{name}"), fields),
+        };
+        world.server.write(&path, &body).expect("put");
+    };
+    write(
+        "a",
+        json!({"x": "one", "y": "zwei ü", "big": BASE64_STANDARD.encode(bytes())}),
+    );
+    write("closed", json!({"x": "hidden"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_value_engines_of_both_versions_wrapped_and_not() {
+    let world = World::start();
+    world.bao(&["secrets", "enable", "-path=team/old", "-version=1", "kv"]);
+    put(&world, "kv", true);
+    put(&world, "team/old", false);
+    world.allow(
+        r#"path "kv/data/a" { capabilities = ["read"] }
+           path "team/old/a" { capabilities = ["read"] }"#,
+    );
+    for wrapping in [false, true] {
+        let backend = world.backend().by_wrapping(wrapping);
+        keeps(&world, &backend, "kv").await;
+        keeps(&world, &backend, "team/old").await;
+        backend.forget().await;
+    }
+    let backend = world.backend();
+    world.server.put_secret("a", &[("x", "two")]).expect("version 2");
+    assert_eq!(
+        world.texts(&backend, &["kv/a#x", "kv/a?version=1#x"]).await,
+        ["two", "one"],
+        "the newest, or the one that is named"
+    );
+    world.bao(&["kv", "delete", "-mount=kv", "a"]);
+    let refusal = world.refusal(&backend, &["kv/a#x"]).await;
+    assert!(refusal.contains("has no secret"), "{refusal}");
+    assert_eq!(world.texts(&backend, &["kv/a?version=1#x"]).await, ["one"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_has_its_own_logins_and_secrets() {
+    let world = World::start();
+    put(&world, "kv", true);
+    world.allow(r#"path "kv/data/a" { capabilities = ["read"] }"#);
+    world.bao(&["namespace", "create", "team"]);
+    let backend = world.backend().in_namespace(Some("team".into()));
+    let refusal = world.refusal(&backend, &["kv/a#x"]).await;
+    assert!(
+        refusal.contains("no JWT auth is mounted") || refusal.contains("denies"),
+        "{refusal}"
+    );
+
+    let inside = |path: &str, body: serde_json::Value| {
+        let written = world.server.bao(&["write", "-namespace=team", path, "-"], Some(&body));
+        written.unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    world.bao(&["auth", "enable", "-namespace=team", "jwt"]);
+    world.bao(&["secrets", "enable", "-namespace=team", "-path=kv", "-version=2", "kv"]);
+    inside("auth/jwt/config", world.trust());
+    inside(
+        "sys/policies/acl/conformance",
+        json!({"policy": r#"path "kv/data/a" { capabilities = ["read"] }"#}),
+    );
+    inside(&format!("auth/jwt/role/{ROLE}"), World::role("10m", "1h"));
+    inside("kv/data/a", json!({"data": {"x": "of the team"}}));
+    assert_eq!(world.texts(&backend, &["kv/a#x"]).await, ["of the team"]);
+    assert_eq!(
+        world.texts(&world.backend(), &["kv/a#x"]).await,
+        ["one"],
+        "and not the root's"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "PostgreSQL needs root: ./x runs it so"]
+async fn credentials_of_a_database_live_as_long_as_their_lease() {
+    let world = World::start();
+    let postgres = Postgres::start(&world.pki).expect("PostgreSQL");
+    postgres
+        .sql("CREATE ROLE vault LOGIN SUPERUSER PASSWORD 'rempart-vault'")
+        .expect("its own login");
+    world.bao(&["secrets", "enable", "-path=db", "database"]);
+    let url = format!(
+        "postgresql://{{{{username}}}}:{{{{password}}}}@localhost:{}/postgres?sslmode=require",
+        postgres.port()
+    );
+    let connection = json!({
+        "plugin_name": "postgresql-database-plugin", "connection_url": url, "allowed_roles": "app",
+        "username": "vault", "password": "rempart-vault",
+    });
+    world.server.write("db/config/main", &connection).expect("connection");
+    let role = json!({
+        "db_name": "main", "default_ttl": "60s", "max_ttl": "90s",
+        "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",
+    });
+    world.server.write("db/roles/app", &role).expect("role");
+    world.allow(
+        r#"path "db/creds/app" { capabilities = ["read"] }
+           path "sys/leases/revoke" { capabilities = ["update"] }"#,
+    );
+    let backend = world.backend();
+    let wanted = ["db/creds/app#username", "db/creds/app#password"];
+    let fetched = world.fetch(&backend, &wanted).await.expect("credentials");
+    let name = String::from_utf8(fetched.values[0].expose().clone()).expect("a name");
+    let there = |name: &str| {
+        let found = postgres.sql(&format!("SELECT count(*) FROM pg_roles WHERE rolname = '{name}'"));
+        found.expect("asked").trim() == "1"
+    };
+    assert!(there(&name), "both fields are of one answer, whose login exists");
+    let [lease] = fetched.leases.as_slice() else {
+        panic!("{:?}", fetched.leases)
+    };
+    assert!(
+        lease.is_renewable() && lease.life() == Duration::from_secs(60),
+        "{lease:?}"
+    );
+
+    std::thread::sleep(Duration::from_secs(2));
+    let longer = backend.renew(lease).await.expect("renewed");
+    assert!(
+        longer.given() > lease.given() && longer.life() >= Duration::from_secs(59),
+        "{longer:?}"
+    );
+    backend.end(vec![longer.clone()]).await;
+    assert!(!there(&name), "given back");
+    assert!(matches!(backend.renew(&longer).await, Err(BackendError::LeaseEnded(_))));
+
+    // A question of which one part fails leaves nothing behind.
+    let before = world.leases();
+    world.refusal(&backend, &["db/creds/app#username", "kv/closed#x"]).await;
+    assert_eq!(world.leases(), before);
+
+    // The lock: the token's end is the leases' end.
+    let fetched = world.fetch(&backend, &wanted).await.expect("credentials");
+    let name = String::from_utf8(fetched.values[0].expose().clone()).expect("a name");
+    backend.forget().await;
+    let until = Instant::now() + Duration::from_secs(10);
+    while there(&name) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!there(&name), "revoked with the token");
+    assert!(matches!(
+        backend.renew(&fetched.leases[0]).await,
+        Err(BackendError::LeaseEnded(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_and_decryption() {
+    let world = World::start();
+    world.bao(&["secrets", "enable", "pki"]);
+    world.bao(&["write", "pki/root/generate/internal", "common_name=test", "ttl=24h"]);
+    let role = json!({"allowed_domains": "internal", "allow_subdomains": true, "ttl": "1h", "key_type": "ec", "key_bits": 256});
+    world.server.write("pki/roles/web", &role).expect("role");
+    world.bao(&["secrets", "enable", "transit"]);
+    world.bao(&["write", "-f", "transit/keys/k"]);
+    let sealed = world.server.bao(
+        &["write", "-field=ciphertext", "transit/encrypt/k", "-"],
+        Some(&json!({"plaintext": BASE64_STANDARD.encode("in clear")})),
+    );
+    world.allow(
+        r#"path "pki/issue/web" { capabilities = ["update"] }
+           path "transit/decrypt/k" { capabilities = ["update"] }"#,
+    );
+    let backend = world.backend();
+    let issue = "pki/issue/web?common_name=w.internal&ttl=30m";
+    let wanted = [
+        format!("{issue}#certificate"),
+        format!("{issue}#private_key"),
+        format!("{issue}#ca_chain"),
+    ];
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let fetched = world.fetch(&backend, &wanted).await.expect("a certificate");
+    let pem = |at: usize| String::from_utf8(fetched.values[at].expose().clone()).expect("PEM");
+    assert!(
+        pem(0).contains("BEGIN CERTIFICATE") && pem(1).contains("PRIVATE KEY") && pem(2).contains("BEGIN CERTIFICATE")
+    );
+    let pair = rcgen::KeyPair::from_pem(&pem(1)).expect("a key");
+    assert!(
+        BASE64_STANDARD
+            .decode(pem(0).lines().filter(|line| !line.starts_with('-')).collect::<String>())
+            .expect("DER")
+            .windows(pair.public_key_raw().len())
+            .any(|window| window == pair.public_key_raw()),
+        "certificate and key are of one answer"
+    );
+    let [lease] = fetched.leases.as_slice() else {
+        panic!("{:?}", fetched.leases)
+    };
+    let minutes = lease.life().as_secs_f64() / 60.0;
+    assert!((28.0..=31.0).contains(&minutes) && !lease.is_renewable(), "{lease:?}");
+
+    let sealed = sealed.expect("encrypted");
+    let decrypt = format!(
+        "transit/decrypt/k?encoding=base64&ciphertext={}#plaintext",
+        sealed.trim()
+    );
+    assert_eq!(world.texts(&backend, &[&decrypt]).await, ["in clear"]);
+    let refusal = world.refusal(&backend, &["transit/keys/k#keys"]).await;
+    assert!(
+        refusal.contains("gives no secrets there") || refusal.contains("denies"),
+        "{refusal}"
+    );
+}
