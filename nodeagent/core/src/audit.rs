@@ -39,6 +39,9 @@ pub enum What {
         role: String,
         /// References, never values.
         secrets: Vec<String>,
+        /// Seconds since the values were fetched, when the vault was away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stale_s: Option<u64>,
     },
     /// A unit's secrets are about to end, and it was asked for new ones by a restart.
     Rotated {

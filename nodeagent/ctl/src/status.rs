@@ -22,9 +22,30 @@ struct Status {
     /// Absent: an agent of an older release.
     memory: Option<Memory>,
     units: Vec<String>,
+    #[serde(default)]
+    leases: Vec<Leases>,
+    #[serde(default)]
+    offline: Vec<Offline>,
     audit_head: String,
     #[serde(default)]
     attestation: Attestation,
+}
+
+/// What a unit holds for a time only.
+#[derive(Debug, Deserialize)]
+struct Leases {
+    unit: String,
+    leases: usize,
+    ends_in_s: Option<u64>,
+    waits_for_start: Option<String>,
+}
+
+/// Values kept for an outage of the vault.
+#[derive(Debug, Deserialize)]
+struct Offline {
+    unit: String,
+    age_s: u64,
+    used: bool,
 }
 
 /// What the agent's own heap and stacks are.
@@ -179,6 +200,15 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
         None => {}
     }
     println!("served      {}", listed(&status.units));
+    for held in &status.leases {
+        let ends = held.ends_in_s.map_or_else(String::new, |s| format!(", the first ends in {s} s"));
+        let waits = held.waits_for_start.as_deref().map_or_else(String::new, |why| format!("; waits for a new start: {}", one_line(why)));
+        println!("leases      {}: {}{ends}{waits}", one_line(&held.unit), held.leases);
+    }
+    for kept in &status.offline {
+        let used = if kept.used { "STARTED with values of the vault" } else { "may start with values of the vault" };
+        println!("offline     {}: {used} of {} s ago", one_line(&kept.unit), kept.age_s);
+    }
     println!("audit head  {}", status.audit_head);
     Ok(ExitCode::SUCCESS)
 }

@@ -19,7 +19,13 @@ use rempart_secretmem::Memory;
 use serde_json::json;
 use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
 
-use crate::{audit::Audit, guard::Guard, node::Node, release::Units};
+use crate::{
+    audit::Audit,
+    guard::Guard,
+    lease::Leases,
+    node::Node,
+    release::{Stale, Units},
+};
 
 /// Most events handed out in one call.
 const MAX_EVENTS: u32 = 1000;
@@ -36,6 +42,10 @@ pub struct Agent {
     pub guard: Guard,
     /// The opted-in units.
     pub units: Arc<Units>,
+    /// What units hold for a time.
+    pub leases: Arc<Leases>,
+    /// What is kept for outages.
+    pub stale: Arc<Stale>,
     /// What a kernel that does not enforce means.
     pub degraded: Degraded,
 }
@@ -102,6 +112,8 @@ impl Agent {
             },
             "attestation": self.node.facts(),
             "units": self.units.served(),
+            "leases": self.leases.told(),
+            "offline": self.stale.told(),
             "audit_head": hex::encode(self.audit.head()),
         })
         .to_string()

@@ -381,6 +381,21 @@ impl Leases {
         }
     }
 
+    /// What each unit holds, for people.
+    pub fn told(&self) -> Vec<serde_json::Value> {
+        let now = Instant::now();
+        let told = |(unit, held): (&String, &Held)| {
+            let ends = held.leases.iter().map(Timed::end).min();
+            serde_json::json!({
+                "unit": unit,
+                "leases": held.leases.len(),
+                "ends_in_s": ends.map(|end| end.saturating_duration_since(now).as_secs()),
+                "waits_for_start": held.rotation.as_ref().map(|(_, why)| why),
+            })
+        };
+        self.held().iter().map(told).collect()
+    }
+
     fn write(&self, held: &BTreeMap<String, Held>) {
         let start = |held: &Held| Start {
             invocation: held.invocation.clone(),

@@ -29,7 +29,7 @@ use crate::{
     mounts,
     node::{Arming, Node},
     policy,
-    release::{self, Releases, Units},
+    release::{self, Releases, Stale, Units},
     setup::{Setup, SetupError},
     sleep,
     systemd::notify,
@@ -124,9 +124,6 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         arming,
     );
 
-    publish(&bus, &setup, &node, &audit, &guard, &units).await?;
-    let socket = &setup.places.socket;
-    let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
     let leases = Leases::remember(
         node.clone(),
         backend.clone(),
@@ -135,6 +132,20 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         setup.places.rotate.clone(),
         &setup.places.state,
     );
+    let stale = Arc::new(Stale::default());
+    let agent = Agent {
+        node: node.clone(),
+        name: setup.settings.node.clone(),
+        audit: audit.clone(),
+        guard: guard.clone(),
+        units: units.clone(),
+        leases: leases.clone(),
+        stale: stale.clone(),
+        degraded: setup.settings.degraded,
+    };
+    publish(&bus, agent).await?;
+    let socket = &setup.places.socket;
+    let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
     tokio::spawn(leases.clone().drive());
     let releases = Releases {
         bus: bus.clone(),
@@ -147,8 +158,11 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         wrap: setup.places.wrap.clone(),
         links: setup.places.links.clone(),
         leases,
+        stale,
     };
-    tokio::spawn(release::serve(listener, Arc::new(releases)));
+    let releases = Arc::new(releases);
+    tokio::spawn(release::wipe_at_lock(releases.clone()));
+    tokio::spawn(release::serve(listener, releases));
     tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
     tokio::spawn(node.clone().drive());
     tokio::spawn(sleep::watch(bus.clone(), node.clone()));
@@ -207,22 +221,7 @@ async fn connect(address: Option<&str>) -> zbus::Result<zbus::Connection> {
     }
 }
 
-async fn publish(
-    bus: &zbus::Connection,
-    setup: &Setup,
-    node: &Arc<Node>,
-    audit: &Arc<Audit>,
-    guard: &Guard,
-    units: &Arc<Units>,
-) -> anyhow::Result<()> {
-    let agent = Agent {
-        node: node.clone(),
-        name: setup.settings.node.clone(),
-        audit: audit.clone(),
-        guard: guard.clone(),
-        units: units.clone(),
-        degraded: setup.settings.degraded,
-    };
+async fn publish(bus: &zbus::Connection, agent: Agent) -> anyhow::Result<()> {
     bus.object_server().at(PATH, agent).await?;
     bus.request_name(NAME)
         .await

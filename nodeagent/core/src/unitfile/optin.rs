@@ -3,7 +3,10 @@
 //! Must never ignore a key or a value it does not know: a misspelt `Protect=` would weaken a unit in silence. Later
 //! files win over earlier ones, as in systemd: `Secret=` appends, an empty `Secret=` starts over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::syntax::{Assignment, Entry, SyntaxError, entries};
 use crate::reference::{Reference, ReferenceError};
@@ -66,6 +69,8 @@ const RESERVED: &[&str] = &[
 const USUAL_HEAP: u64 = 256 << 20;
 /// Bounds of `MemorySize=`, bytes. Below, no program starts; above, the allocator's range of addresses ends.
 const HEAP: std::ops::RangeInclusive<u64> = 4 << 20..=32 << 30;
+/// Bounds of `Offline=stale:`.
+const STALE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 /// Longest name of a secret, in bytes: a file name and an environment name at once.
 const MAX_NAME: usize = 64;
 
@@ -95,6 +100,8 @@ pub struct OptIn {
     pub leak_except: BTreeSet<String>,
     /// `OnRotate=`: what happens when a secret that it was given for a time has to be replaced; `restart` when not said.
     pub on_rotate: OnRotate,
+    /// `Offline=stale:TIME`: how old values may be that the unit starts with while the vault is away; `None` for `strict`.
+    pub offline: Option<Duration>,
 }
 
 /// What happens to a unit one of whose secrets is about to end.
@@ -228,6 +235,7 @@ struct Draft {
     leak: Option<Option<Mode>>,
     leak_except: BTreeSet<String>,
     on_rotate: Option<OnRotate>,
+    offline: Option<Option<Duration>>,
     secrets: Vec<DraftSecret>,
 }
 
@@ -301,6 +309,19 @@ impl Draft {
                         return Err(Fault::Value {
                             key: "OnRotate",
                             allowed: "restart or none",
+                        });
+                    }
+                });
+            }
+            "Offline" => {
+                let stale = value.strip_prefix("stale:").map(|text| time(text).filter(|time| STALE.contains(time)));
+                self.offline = Some(match (value.as_str(), stale) {
+                    ("strict", _) => None,
+                    (_, Some(Some(time))) => Some(time),
+                    _ => {
+                        return Err(Fault::Value {
+                            key: "Offline",
+                            allowed: "strict, or stale: and a number with s, m, h or d, from 1s to 30d",
                         });
                     }
                 });
@@ -413,6 +434,7 @@ impl Draft {
             leak: self.leak.unwrap_or(Some(Mode::Observe)),
             leak_except: self.leak_except,
             on_rotate: self.on_rotate.unwrap_or(OnRotate::Restart),
+            offline: self.offline.flatten(),
         }))
     }
 }
@@ -436,6 +458,19 @@ fn boolean(value: &str) -> Result<bool, Fault> {
             allowed: "yes or no",
         }),
     }
+}
+
+/// A whole number of one of systemd's units of time.
+fn time(text: &str) -> Option<Duration> {
+    let (digits, seconds) = match text.as_bytes().last()? {
+        b's' => (&text[..text.len() - 1], 1),
+        b'm' => (&text[..text.len() - 1], 60),
+        b'h' => (&text[..text.len() - 1], 3600),
+        b'd' => (&text[..text.len() - 1], 24 * 3600),
+        _ => return None,
+    };
+    let digits = digits.bytes().all(|b| b.is_ascii_digit()).then_some(digits)?;
+    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 /// Bytes, with systemd's suffixes (powers of 1024).
@@ -608,6 +643,22 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_and_an_end_each_have_a_safe_default() {
+        let opt_in = |more: &str| {
+            one(&format!("[X-Rempart]\nWrap=yes\n{more}"))
+                .expect("valid")
+                .expect("opted in")
+        };
+        assert_eq!((opt_in("").on_rotate, opt_in("").offline), (OnRotate::Restart, None));
+        assert_eq!(opt_in("OnRotate=none\n").on_rotate, OnRotate::None);
+        for (word, seconds) in [("90s", 90), ("5m", 300), ("2h", 7200), ("30d", 30 * 24 * 3600)] {
+            let opt_in = opt_in(&format!("Offline=stale:{word}\n"));
+            assert_eq!(opt_in.offline, Some(Duration::from_secs(seconds)));
+        }
+        assert_eq!(opt_in("Offline=stale:1h\nOffline=strict\n").offline, None);
+    }
+
+    #[test]
     fn later_files_win_and_an_empty_secret_starts_over() {
         let first = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=A=kv/a#b\n";
         let second = "[X-Rempart]\nRole=b\nSecret=\nSecret=B=kv/a#b\n";
@@ -642,6 +693,11 @@ mod tests {
             ("[X-Rempart]\nWrap=yes\nProtect=deny\n", 3, "Protect="),
             ("[X-Rempart]\nWrap=yes\nLeak=deny\n", 3, "Leak="),
             ("[X-Rempart]\nWrap=yes\nDeliver=mail\n", 3, "Deliver="),
+            ("[X-Rempart]\nWrap=yes\nOnRotate=reboot\n", 3, "OnRotate="),
+            ("[X-Rempart]\nWrap=yes\nOffline=stale\n", 3, "Offline="),
+            ("[X-Rempart]\nWrap=yes\nOffline=stale:31d\n", 3, "Offline="),
+            ("[X-Rempart]\nWrap=yes\nOffline=stale:0s\n", 3, "Offline="),
+            ("[X-Rempart]\nWrap=yes\nOffline=stale:-1h\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nMemory=Secret\n", 3, "Memory="),
             (
                 "[X-Rempart]\nWrap=yes\nMemory=secret\nMemorySize=3M\n",

@@ -12,10 +12,13 @@ mod layout;
 mod links;
 /// The socket and its conversations.
 mod socket;
+/// What stands in while the vault is away.
+mod stale;
 /// The opted-in units and their definitions.
 mod units;
 
-pub use socket::{Releases, listen, serve};
+pub use socket::{Releases, listen, serve, wipe_at_lock};
+pub use stale::Stale;
 pub use units::Units;
 
 /// Why nothing is released. Each is one line: what, why, what to do.

@@ -12,6 +12,7 @@ use std::{
 use rempart_api::{
     PROTOCOL_VERSION as V,
     agent::{Reply, Request},
+    bus::State as Word,
     guard::Mode,
     line::{self, LineError},
 };
@@ -31,6 +32,7 @@ use super::{
     caller::{Caller, Peer},
     layout::{Layout, lay_out},
     links,
+    stale::Stale,
 };
 use crate::{
     audit::Audit,
@@ -74,6 +76,8 @@ pub struct Releases {
     pub links: PathBuf,
     /// What units hold for a time.
     pub leases: Arc<Leases>,
+    /// What stands in while the vault is away.
+    pub stale: Arc<Stale>,
 }
 
 /// Listens at `path`, for everybody: callers are judged by the kernel's word, not by a file mode.
@@ -85,6 +89,19 @@ pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     Ok(listener)
+}
+
+/// Wipes what is kept for outages as soon as the node is locked. For ever.
+pub async fn wipe_at_lock(releases: Arc<Releases>) {
+    let mut view = releases.node.view();
+    loop {
+        if view.borrow_and_update().state == Word::Locked {
+            releases.stale.forget();
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Serves for ever.
@@ -214,9 +231,17 @@ impl Releases {
     async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
         let wanted: Vec<Reference> = opt_in.secrets.iter().map(|spec| spec.reference.clone()).collect();
         let role = opt_in.role.as_deref().unwrap_or_default();
-        let fetched = match wanted.as_slice() {
-            [] => Fetched::default(),
-            wanted => self.backend.fetch(role, wanted, &Results(self.node.clone())).await?,
+        let (fetched, age) = match wanted.as_slice() {
+            [] => (Fetched::default(), None),
+            wanted => {
+                let answer = self.backend.fetch(role, wanted, &Results(self.node.clone())).await;
+                let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                let judged = self.stale.judge(&caller.unit, role, wanted, opt_in.offline, answer)?;
+                if let Some(age) = judged.1 {
+                    tracing::warn!("{} gets values of {} s ago, as Offline= says: {why}", caller.unit, age.as_secs());
+                }
+                judged
+            }
         };
         // Whatever becomes of this release, they are somebody's.
         self.leases
@@ -239,6 +264,7 @@ impl Releases {
             invocation: caller.invocation.clone(),
             role: role.to_owned(),
             secrets: wanted.iter().map(Reference::to_string).collect(),
+            stale_s: age.map(|age| age.as_secs()),
         };
         self.audit.record(record).map_err(Refusal::Record)?;
         Ok(layout)

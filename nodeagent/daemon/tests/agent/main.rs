@@ -9,6 +9,7 @@ mod leak;
 mod lease;
 mod links;
 mod memory;
+mod offline;
 #[path = "../../../../attest/device/tests/common/mod.rs"]
 mod swtpm;
 mod systemd;
