@@ -15,6 +15,8 @@ pub mod bus;
 pub mod exit;
 /// Messages on the guard socket, between rempartd and rempart-guard.
 pub mod guard;
+/// Requests for jobs of units, from rempartd to rempart-jobs.
+pub mod job;
 /// One JSON object a line, with a maximum length.
 pub mod line;
 /// Where things lie in an installed system.

@@ -8,8 +8,8 @@ pub const GUARD_SOCKET: &str = "/run/rempart-guard/guard.sock";
 pub const EVIDENCE_SOCKET: &str = "/run/rempart/evidence.sock";
 /// Links of `file` deliveries: `UNITS/UNIT/NAME`.
 pub const UNITS: &str = "/run/rempart/units";
-/// Requests for starts of units: an empty file of a unit's name each, for rempart-rotate.
-pub const ROTATE: &str = "/run/rempart/rotate";
+/// Requests for jobs of units, for rempart-jobs: a file of a unit's name each, with the word of a job.
+pub const JOBS: &str = "/run/rempart/jobs";
 /// State of the agent.
 pub const STATE: &str = "/var/lib/rempart";
 /// Configuration of the agent, with `conf.d/*.toml` beside it.

@@ -43,12 +43,12 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stale_s: Option<u64>,
     },
-    /// A unit's secrets are about to end, and it was asked for new ones by a restart.
-    Rotated {
+    /// A unit is to be started, stopped or started again.
+    Job {
         /// The unit.
         unit: String,
-        /// systemd's invocation id of the start that got them.
-        invocation: String,
+        /// `start`, `stop` or `restart`.
+        job: String,
         /// One line.
         reason: String,
     },

@@ -26,6 +26,8 @@ struct Status {
     leases: Vec<Leases>,
     #[serde(default)]
     offline: Vec<Offline>,
+    #[serde(default)]
+    stopped: Vec<String>,
     audit_head: String,
     #[serde(default)]
     attestation: Attestation,
@@ -201,12 +203,24 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
     }
     println!("served      {}", listed(&status.units));
     for held in &status.leases {
-        let ends = held.ends_in_s.map_or_else(String::new, |s| format!(", the first ends in {s} s"));
-        let waits = held.waits_for_start.as_deref().map_or_else(String::new, |why| format!("; waits for a new start: {}", one_line(why)));
+        let ends = held
+            .ends_in_s
+            .map_or_else(String::new, |s| format!(", the first ends in {s} s"));
+        let waits = held
+            .waits_for_start
+            .as_deref()
+            .map_or_else(String::new, |why| format!("; waits for a new start: {}", one_line(why)));
         println!("leases      {}: {}{ends}{waits}", one_line(&held.unit), held.leases);
     }
+    if !status.stopped.is_empty() {
+        println!("stopped     {}, until the node is unlocked", listed(&status.stopped));
+    }
     for kept in &status.offline {
-        let used = if kept.used { "STARTED with values of the vault" } else { "may start with values of the vault" };
+        let used = if kept.used {
+            "STARTED with values of the vault"
+        } else {
+            "may start with values of the vault"
+        };
         println!("offline     {}: {used} of {} s ago", one_line(&kept.unit), kept.age_s);
     }
     println!("audit head  {}", status.audit_head);

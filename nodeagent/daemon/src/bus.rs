@@ -23,6 +23,7 @@ use crate::{
     audit::Audit,
     guard::Guard,
     lease::Leases,
+    lock::Lock,
     node::Node,
     release::{Stale, Units},
 };
@@ -44,6 +45,8 @@ pub struct Agent {
     pub units: Arc<Units>,
     /// What units hold for a time.
     pub leases: Arc<Leases>,
+    /// What a lock has stopped.
+    pub lock: Arc<Lock>,
     /// What is kept for outages.
     pub stale: Arc<Stale>,
     /// What a kernel that does not enforce means.
@@ -114,6 +117,7 @@ impl Agent {
             "units": self.units.served(),
             "leases": self.leases.told(),
             "offline": self.stale.told(),
+            "stopped": self.lock.stopped(),
             "audit_head": hex::encode(self.audit.head()),
         })
         .to_string()

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rempart_api::job::Job;
 use rempart_backend::{Backend, BackendError, Lease};
 use rempart_core::{
     audit::What,
@@ -23,6 +24,7 @@ use tokio::{sync::Notify, time::timeout};
 use crate::{
     audit::Audit,
     clock,
+    jobs::Jobs,
     node::{Node, Results},
     systemd::manager,
 };
@@ -44,8 +46,7 @@ pub struct Leases {
     backend: Arc<dyn Backend>,
     audit: Arc<Audit>,
     bus: zbus::Connection,
-    /// Requests for starts, one file a unit; rempart-rotate sees to them.
-    requests: PathBuf,
+    jobs: Jobs,
     /// What an agent that is started again has to know.
     memory: PathBuf,
     held: Mutex<BTreeMap<String, Held>>,
@@ -112,7 +113,7 @@ impl Leases {
         backend: Arc<dyn Backend>,
         audit: Arc<Audit>,
         bus: zbus::Connection,
-        requests: PathBuf,
+        jobs: Jobs,
         state: &Path,
     ) -> Arc<Self> {
         let memory = state.join("leases.json");
@@ -144,7 +145,7 @@ impl Leases {
             backend,
             audit,
             bus,
-            requests,
+            jobs,
             memory,
             held: Mutex::new(held),
             changed: Notify::new(),
@@ -299,20 +300,11 @@ impl Leases {
             let held = self.held();
             let due = held.iter().filter_map(|(unit, held)| {
                 let (at, why) = held.rotation.as_ref()?;
-                (*at <= now).then(|| {
-                    (
-                        *at,
-                        unit.clone(),
-                        held.invocation.clone(),
-                        held.role.clone(),
-                        held.on_rotate,
-                        why.clone(),
-                    )
-                })
+                (*at <= now).then(|| (*at, unit.clone(), held.role.clone(), held.on_rotate, why.clone()))
             });
             due.min_by_key(|(at, ..)| *at)
         };
-        let Some((_, unit, invocation, role, on_rotate, why)) = due else {
+        let Some((_, unit, role, on_rotate, why)) = due else {
             return;
         };
         if on_rotate == OnRotate::None {
@@ -325,16 +317,13 @@ impl Leases {
             self.postpone(&unit, POSTPONED);
             return;
         }
-        let record = What::Rotated {
+        let record = What::Job {
             unit: unit.clone(),
-            invocation,
+            job: Job::Restart.word().to_owned(),
             reason: why.clone(),
         };
         let asked = self.audit.record(record).map_err(|error| error.to_string());
-        let asked = asked.and_then(|()| {
-            self.ask_for(&unit)
-                .map_err(|error| format!("{}: {error}", self.requests.display()))
-        });
+        let asked = asked.and_then(|()| self.jobs.ask(&unit, Job::Restart));
         match asked {
             Ok(()) => tracing::info!("{unit} is to be started again: {why}"),
             Err(why) => tracing::error!("{unit} cannot be asked to start again: {why}"),
@@ -351,11 +340,6 @@ impl Leases {
             Ok(ready) => ready.map_err(|error| error.to_string()),
             Err(_) => Err("the vault did not answer in time".to_owned()),
         }
-    }
-
-    fn ask_for(&self, unit: &str) -> std::io::Result<()> {
-        fs::create_dir_all(&self.requests)?;
-        fs::write(self.requests.join(unit), "")
     }
 
     fn postpone(&self, unit: &str, by: Duration) {

@@ -14,8 +14,12 @@ mod bus;
 mod clock;
 /// rempart-guard, as its client sees it.
 mod guard;
+/// Requests for jobs of units.
+mod jobs;
 /// What running units hold for a time only.
 mod lease;
+/// What a lock means for running units.
+mod lock;
 /// Log lines for the journal.
 mod log;
 /// What is mounted at the places that the agent trusts.

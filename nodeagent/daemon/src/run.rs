@@ -25,7 +25,9 @@ use crate::{
     audit::Audit,
     bus::{self, Agent},
     guard::Guard,
+    jobs::Jobs,
     lease::Leases,
+    lock::Lock,
     mounts,
     node::{Arming, Node},
     policy,
@@ -124,14 +126,17 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         arming,
     );
 
+    let jobs = Jobs::at(setup.places.jobs.clone());
     let leases = Leases::remember(
         node.clone(),
         backend.clone(),
         audit.clone(),
         bus.clone(),
-        setup.places.rotate.clone(),
+        jobs.clone(),
         &setup.places.state,
     );
+    let lock = Lock::remember(node.clone(), audit.clone(), bus.clone(), jobs, &setup.places.state);
+    tokio::spawn(lock.clone().watch());
     let stale = Arc::new(Stale::default());
     let agent = Agent {
         node: node.clone(),
@@ -140,6 +145,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         guard: guard.clone(),
         units: units.clone(),
         leases: leases.clone(),
+        lock: lock.clone(),
         stale: stale.clone(),
         degraded: setup.settings.degraded,
     };
@@ -159,6 +165,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         links: setup.places.links.clone(),
         leases,
         stale,
+        lock,
     };
     let releases = Arc::new(releases);
     tokio::spawn(release::wipe_at_lock(releases.clone()));

@@ -89,9 +89,9 @@ pub struct Places {
     /// Folder of links for file deliveries.
     #[arg(long, hide = true, default_value = path::UNITS)]
     pub links: PathBuf,
-    /// Folder of requests for starts.
-    #[arg(long, hide = true, default_value = path::ROTATE)]
-    pub rotate: PathBuf,
+    /// Folder of requests for jobs.
+    #[arg(long, hide = true, default_value = path::JOBS)]
+    pub jobs: PathBuf,
     /// The wrapper.
     #[arg(long, hide = true, default_value = path::WRAP)]
     pub wrap: PathBuf,

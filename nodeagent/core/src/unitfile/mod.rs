@@ -9,5 +9,5 @@ mod optin;
 /// Lines, sections, continuations and comments.
 mod syntax;
 
-pub use optin::{Error, Fault, MAX_SECRETS, OnRotate, OptIn, SECTION, SecretSpec, Source, read_opt_in};
+pub use optin::{Error, Fault, MAX_SECRETS, OnLock, OnRotate, OptIn, SECTION, SecretSpec, Source, read_opt_in};
 pub use syntax::{Assignment, Entry, SyntaxError, entries};

@@ -100,8 +100,19 @@ pub struct OptIn {
     pub leak_except: BTreeSet<String>,
     /// `OnRotate=`: what happens when a secret that it was given for a time has to be replaced; `restart` when not said.
     pub on_rotate: OnRotate,
+    /// `OnLock=`: what happens when the node is locked; `keep` when not said.
+    pub on_lock: OnLock,
     /// `Offline=stale:TIME`: how old values may be that the unit starts with while the vault is away; `None` for `strict`.
     pub offline: Option<Duration>,
+}
+
+/// What happens to a unit that runs when the node is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnLock {
+    /// It goes on with what it has.
+    Keep,
+    /// It is stopped, and started again when the node is unlocked.
+    Stop,
 }
 
 /// What happens to a unit one of whose secrets is about to end.
@@ -235,6 +246,7 @@ struct Draft {
     leak: Option<Option<Mode>>,
     leak_except: BTreeSet<String>,
     on_rotate: Option<OnRotate>,
+    on_lock: Option<OnLock>,
     offline: Option<Option<Duration>>,
     secrets: Vec<DraftSecret>,
 }
@@ -313,8 +325,22 @@ impl Draft {
                     }
                 });
             }
+            "OnLock" => {
+                self.on_lock = Some(match value.as_str() {
+                    "keep" => OnLock::Keep,
+                    "stop" => OnLock::Stop,
+                    _ => {
+                        return Err(Fault::Value {
+                            key: "OnLock",
+                            allowed: "keep or stop",
+                        });
+                    }
+                });
+            }
             "Offline" => {
-                let stale = value.strip_prefix("stale:").map(|text| time(text).filter(|time| STALE.contains(time)));
+                let stale = value
+                    .strip_prefix("stale:")
+                    .map(|text| time(text).filter(|time| STALE.contains(time)));
                 self.offline = Some(match (value.as_str(), stale) {
                     ("strict", _) => None,
                     (_, Some(Some(time))) => Some(time),
@@ -434,6 +460,7 @@ impl Draft {
             leak: self.leak.unwrap_or(Some(Mode::Observe)),
             leak_except: self.leak_except,
             on_rotate: self.on_rotate.unwrap_or(OnRotate::Restart),
+            on_lock: self.on_lock.unwrap_or(OnLock::Keep),
             offline: self.offline.flatten(),
         }))
     }
@@ -470,7 +497,11 @@ fn time(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let digits = digits.bytes().all(|b| b.is_ascii_digit()).then_some(digits)?;
-    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
 }
 
 /// Bytes, with systemd's suffixes (powers of 1024).
@@ -651,6 +682,10 @@ mod tests {
         };
         assert_eq!((opt_in("").on_rotate, opt_in("").offline), (OnRotate::Restart, None));
         assert_eq!(opt_in("OnRotate=none\n").on_rotate, OnRotate::None);
+        assert_eq!(
+            (opt_in("").on_lock, opt_in("OnLock=stop\n").on_lock),
+            (OnLock::Keep, OnLock::Stop)
+        );
         for (word, seconds) in [("90s", 90), ("5m", 300), ("2h", 7200), ("30d", 30 * 24 * 3600)] {
             let opt_in = opt_in(&format!("Offline=stale:{word}\n"));
             assert_eq!(opt_in.offline, Some(Duration::from_secs(seconds)));
@@ -694,6 +729,7 @@ mod tests {
             ("[X-Rempart]\nWrap=yes\nLeak=deny\n", 3, "Leak="),
             ("[X-Rempart]\nWrap=yes\nDeliver=mail\n", 3, "Deliver="),
             ("[X-Rempart]\nWrap=yes\nOnRotate=reboot\n", 3, "OnRotate="),
+            ("[X-Rempart]\nWrap=yes\nOnLock=kill\n", 3, "OnLock="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale:31d\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale:0s\n", 3, "Offline="),

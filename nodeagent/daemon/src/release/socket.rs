@@ -17,7 +17,13 @@ use rempart_api::{
     line::{self, LineError},
 };
 use rempart_backend::{Backend, Fetched};
-use rempart_core::{audit::What, config::Degraded, fingerprint::Fingerprints, reference::Reference, unitfile::OptIn};
+use rempart_core::{
+    audit::What,
+    config::Degraded,
+    fingerprint::Fingerprints,
+    reference::Reference,
+    unitfile::{OnLock, OptIn},
+};
 use rempart_secret::SecretBytes;
 use tokio::{
     io::BufReader,
@@ -38,6 +44,7 @@ use crate::{
     audit::Audit,
     guard::{self, Guard},
     lease::Leases,
+    lock::Lock,
     node::{Node, Results},
 };
 
@@ -78,6 +85,8 @@ pub struct Releases {
     pub leases: Arc<Leases>,
     /// What stands in while the vault is away.
     pub stale: Arc<Stale>,
+    /// What a lock stops.
+    pub lock: Arc<Lock>,
 }
 
 /// Listens at `path`, for everybody: callers are judged by the kernel's word, not by a file mode.
@@ -238,7 +247,11 @@ impl Releases {
                 let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 let judged = self.stale.judge(&caller.unit, role, wanted, opt_in.offline, answer)?;
                 if let Some(age) = judged.1 {
-                    tracing::warn!("{} gets values of {} s ago, as Offline= says: {why}", caller.unit, age.as_secs());
+                    tracing::warn!(
+                        "{} gets values of {} s ago, as Offline= says: {why}",
+                        caller.unit,
+                        age.as_secs()
+                    );
                 }
                 judged
             }
@@ -267,6 +280,9 @@ impl Releases {
             stale_s: age.map(|age| age.as_secs()),
         };
         self.audit.record(record).map_err(Refusal::Record)?;
+        if opt_in.on_lock == OnLock::Stop {
+            self.lock.note(&caller.unit, &caller.invocation);
+        }
         Ok(layout)
     }
 

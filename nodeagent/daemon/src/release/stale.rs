@@ -165,11 +165,23 @@ mod tests {
     fn the_last_values_stand_in_while_the_vault_is_away_and_the_unit_says_so() {
         let stale = Stale::default();
         let kv = wanted("kv/a#b");
-        assert!(stale.judge("a.service", "web", &kv, HOUR, away()).is_err(), "nothing yet");
-        assert!(matches!(stale.judge("a.service", "web", &kv, HOUR, good()), Ok((_, None))));
+        assert!(
+            stale.judge("a.service", "web", &kv, HOUR, away()).is_err(),
+            "nothing yet"
+        );
+        assert!(matches!(
+            stale.judge("a.service", "web", &kv, HOUR, good()),
+            Ok((_, None))
+        ));
         let (fetched, age) = stale.judge("a.service", "web", &kv, HOUR, away()).expect("stale");
-        assert_eq!((fetched.values[0].expose().as_slice(), age.is_some()), (&b"value"[..], true));
-        assert!(stale.judge("b.service", "web", &kv, HOUR, away()).is_err(), "another unit");
+        assert_eq!(
+            (fetched.values[0].expose().as_slice(), age.is_some()),
+            (&b"value"[..], true)
+        );
+        assert!(
+            stale.judge("b.service", "web", &kv, HOUR, away()).is_err(),
+            "another unit"
+        );
         assert!(stale.judge("a.service", "web", &kv, None, away()).is_err(), "strict");
     }
 
@@ -183,14 +195,25 @@ mod tests {
         };
         let stale = fresh();
         assert!(stale.judge("a.service", "web", &kv, HOUR, denied()).is_err());
-        assert!(stale.judge("a.service", "web", &kv, HOUR, away()).is_err(), "it has said no before");
+        assert!(
+            stale.judge("a.service", "web", &kv, HOUR, away()).is_err(),
+            "it has said no before"
+        );
         let stale = fresh();
         stale.forget();
         assert!(stale.judge("a.service", "web", &kv, HOUR, away()).is_err());
         assert!(fresh().judge("a.service", "other", &kv, HOUR, away()).is_err());
-        assert!(fresh().judge("a.service", "web", &wanted("kv/c#d"), HOUR, away()).is_err());
+        assert!(
+            fresh()
+                .judge("a.service", "web", &wanted("kv/c#d"), HOUR, away())
+                .is_err()
+        );
         let stale = fresh();
         std::thread::sleep(Duration::from_millis(20));
-        assert!(stale.judge("a.service", "web", &kv, Some(Duration::from_millis(1)), away()).is_err());
+        assert!(
+            stale
+                .judge("a.service", "web", &kv, Some(Duration::from_millis(1)), away())
+                .is_err()
+        );
     }
 }

@@ -55,7 +55,7 @@ impl Site {
     }
 
     fn is_asked(&self) -> bool {
-        self.world.at("rotate/web.service").exists()
+        self.world.at("jobs/web.service").exists()
     }
 
     /// How long until the unit is asked to start again.
@@ -68,9 +68,9 @@ impl Site {
         begun.elapsed()
     }
 
-    /// What rempart-rotate and systemd do.
+    /// What rempart-jobs and systemd do.
     fn start_again(&mut self) {
-        fs::remove_file(self.world.at("rotate/web.service")).expect("a request");
+        fs::remove_file(self.world.at("jobs/web.service")).expect("a request");
         self.world.systemd.start_again();
         self.world.ask().expect("released");
     }
@@ -86,7 +86,7 @@ async fn a_unit_is_started_again_before_its_secrets_end_and_only_when_it_would_g
     site.start_again();
     let log = fs::read_to_string(site.world.at("state/audit.jsonl")).unwrap_or_default();
     assert!(
-        log.contains("\"kind\":\"rotated\"") && log.contains("web.service"),
+        log.contains("\"kind\":\"job\"") && log.contains("\"job\":\"restart\"") && log.contains("web.service"),
         "{log}"
     );
 

@@ -8,6 +8,7 @@ mod front;
 mod leak;
 mod lease;
 mod links;
+mod lock;
 mod memory;
 mod offline;
 #[path = "../../../../attest/device/tests/common/mod.rs"]

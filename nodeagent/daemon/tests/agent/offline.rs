@@ -20,7 +20,8 @@ async fn a_unit_that_says_so_starts_while_the_vault_is_away_and_not_after_a_no_o
     bao.put_secret("web", &[("tls_key", VALUE)]).expect("secret");
     bao.role("web", &["web"]).expect("role");
     let url = world.verifier_url();
-    bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url).expect("trust");
+    bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url)
+        .expect("trust");
     let vault = format!(
         "[vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"{}\"\n",
         bao.port(),
@@ -44,10 +45,21 @@ async fn a_unit_that_says_so_starts_while_the_vault_is_away_and_not_after_a_no_o
     bao.stop_process();
     assert_eq!(value(&world).expect("gone"), VALUE.as_bytes());
     let status = world.status();
-    assert_eq!((&status["offline"][0]["unit"], &status["offline"][0]["used"]), (&json!("web.service"), &json!(true)));
+    assert_eq!(
+        (&status["offline"][0]["unit"], &status["offline"][0]["used"]),
+        (&json!("web.service"), &json!(true))
+    );
     let log = fs::read_to_string(world.at("state/audit.jsonl")).expect("audit log");
-    assert_eq!(log.matches("\"stale_s\":").count(), 2, "each such release is told: {log}");
-    assert!(world.logs().contains("gets values of") && !world.logs().contains(VALUE), "{}", world.logs());
+    assert_eq!(
+        log.matches("\"stale_s\":").count(),
+        2,
+        "each such release is told: {log}"
+    );
+    assert!(
+        world.logs().contains("gets values of") && !world.logs().contains(VALUE),
+        "{}",
+        world.logs()
+    );
 
     // The vault says no once, and is away again.
     bao.run_process().expect("started");

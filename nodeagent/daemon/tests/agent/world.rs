@@ -210,7 +210,7 @@ impl World {
             ("--evidence", "evidence.sock"),
             ("--state", "state"),
             ("--links", "links"),
-            ("--rotate", "rotate"),
+            ("--jobs", "jobs"),
             ("--unit-folders", "units"),
         ] {
             command.arg(option).arg(self.at(name));

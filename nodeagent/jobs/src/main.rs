@@ -1,8 +1,8 @@
-//! rempart-rotate: starts units again whose secrets are about to end. rempartd asks for it by an empty file of the unit's name in a folder of
-//! its own; systemd starts this program when there is one, and it ends when there is none.
+//! rempart-jobs: starts units again whose secrets are about to end, stops units when the node is locked, and starts these when it is unlocked.
+//! rempartd asks for it by files in a folder of its own (rempart_api::job); systemd starts this program when there is one.
 //!
-//! It is root, because only root may start units; so it must never do more than that, for a unit that says so itself:
-//! opted in, with `OnRotate=restart`, and running.
+//! It is root, because only root may have systemd do that; so it must never do more, nor for a unit that does not say so itself, in files that
+//! only root can write: opted in, with `OnRotate=restart` or `OnLock=stop`.
 
 use std::{
     fs,
@@ -12,20 +12,22 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use rempart_api::{exit, path};
-use rempart_core::unitfile::{OnRotate, Source, read_opt_in};
+use rempart_api::{exit, job::Job, path};
+use rempart_core::unitfile::{OnLock, OnRotate, OptIn, Source, read_opt_in};
 
 /// Longest unit file that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
+/// Longest request, in bytes.
+const MAX_WORD: u64 = 16;
 /// Requests of one run; the folder is the agent's, and it asks again.
 const MOST: usize = 4096;
 
-/// Starts units again whose secrets are about to end.
+/// Starts and stops units as the agent asks and they allow.
 #[derive(Debug, Parser)]
-#[command(name = "rempart-rotate", version, about)]
+#[command(name = "rempart-jobs", version, about)]
 struct Arguments {
     /// Folder of requests; elsewhere only in tests.
-    #[arg(long, hide = true, default_value = path::ROTATE)]
+    #[arg(long, hide = true, default_value = path::JOBS)]
     requests: PathBuf,
     /// D-Bus address instead of the system bus.
     #[arg(long, hide = true, default_value = "unix:path=/run/dbus/system_bus_socket")]
@@ -39,11 +41,14 @@ struct Arguments {
     default_path = "/org/freedesktop/systemd1"
 )]
 trait Manager {
-    /// The unit of that name, if it is loaded.
-    #[zbus(name = "GetUnit")]
-    fn unit(&self, name: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
+    /// The unit of that name, loaded from disk if need be.
+    fn load_unit(&self, name: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
     /// Starts it again if it runs.
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
+    /// Starts it.
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
+    /// Stops it.
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
 }
 
 /// A unit.
@@ -67,7 +72,7 @@ async fn main() -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(exit::OS),
         Err(error) => {
-            eprintln!("<3>rempart-rotate: {error:#}");
+            eprintln!("<3>rempart-jobs: {error:#}");
             ExitCode::from(exit::OS)
         }
     }
@@ -83,20 +88,29 @@ async fn run(arguments: &Arguments) -> anyhow::Result<usize> {
     let mut failed = 0;
     for request in requests(&arguments.requests)? {
         let name = request.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let word = first_word(&request);
         // Gone before it is seen to: one that comes meanwhile is another.
         fs::remove_file(&request).with_context(|| request.display().to_string())?;
-        match restart(&bus, &manager, &name).await {
-            Ok(()) => eprintln!("<6>{name} is started again for new secrets"),
+        match serve(&bus, &manager, &name, word.as_deref()).await {
+            Ok(job) => eprintln!("<6>{name}: {}, as the agent asks and it allows", job.word()),
             Err(error) => {
                 failed += 1;
                 eprintln!(
-                    "<4>rempart-rotate: {} is not started again: {error:#}",
+                    "<4>rempart-jobs: nothing is done with {}: {error:#}",
                     name.escape_debug()
                 );
             }
         }
     }
     Ok(failed)
+}
+
+/// What a request says, if it is a word at all. The folder is the agent's: no link is followed, nothing long is read.
+fn first_word(request: &Path) -> Option<String> {
+    let known = fs::symlink_metadata(request).ok()?;
+    (known.is_file() && known.len() <= MAX_WORD)
+        .then(|| fs::read_to_string(request).ok())
+        .flatten()
 }
 
 fn requests(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -109,19 +123,37 @@ fn requests(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-async fn restart(bus: &zbus::Connection, manager: &ManagerProxy<'_>, name: &str) -> anyhow::Result<()> {
+async fn serve(
+    bus: &zbus::Connection,
+    manager: &ManagerProxy<'_>,
+    name: &str,
+    word: Option<&str>,
+) -> anyhow::Result<Job> {
     anyhow::ensure!(is_service(name), "that is no service's name");
-    let path = manager.unit(name).await.context("systemd has not loaded it")?;
+    let job = word.and_then(Job::from_word).context("the request names no job")?;
+    let path = manager.load_unit(name).await.context("systemd does not load it")?;
     let unit = UnitProxy::builder(bus).path(path)?.build().await?;
     let mut files = vec![unit.fragment_path().await?];
     files.extend(unit.drop_in_paths().await?);
-    anyhow::ensure!(wants_restart(&files)?, "it has not opted in with OnRotate=restart");
-    manager.try_restart_unit(name, "replace").await?;
-    Ok(())
+    let allowed = opt_in(&files)?.is_some_and(|opt_in| allows(&opt_in, job));
+    anyhow::ensure!(allowed, "it has not opted in to {}", job.word());
+    match job {
+        Job::Restart => manager.try_restart_unit(name, "replace").await?,
+        Job::Start => manager.start_unit(name, "replace").await?,
+        Job::Stop => manager.stop_unit(name, "replace").await?,
+    };
+    Ok(job)
+}
+
+fn allows(opt_in: &OptIn, job: Job) -> bool {
+    match job {
+        Job::Restart => opt_in.on_rotate == OnRotate::Restart,
+        Job::Start | Job::Stop => opt_in.on_lock == OnLock::Stop,
+    }
 }
 
 /// What the unit's own files say, those of root alone.
-fn wants_restart(files: &[String]) -> anyhow::Result<bool> {
+fn opt_in(files: &[String]) -> anyhow::Result<Option<OptIn>> {
     let mut texts = Vec::new();
     for file in files.iter().filter(|file| !file.is_empty()) {
         let size = fs::metadata(file).with_context(|| file.clone())?.len();
@@ -129,7 +161,7 @@ fn wants_restart(files: &[String]) -> anyhow::Result<bool> {
         texts.push((file, fs::read_to_string(file).with_context(|| file.clone())?));
     }
     let sources: Vec<Source<'_>> = texts.iter().map(|(path, text)| Source { path, text }).collect();
-    Ok(read_opt_in(&sources)?.is_some_and(|opt_in| opt_in.on_rotate == OnRotate::Restart))
+    Ok(read_opt_in(&sources)?)
 }
 
 /// systemd.unit(5).
@@ -143,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_unit_that_says_so_is_started_again() {
+    fn only_what_a_unit_says_itself_is_done_with_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -152,11 +184,31 @@ mod tests {
         };
         let unit = file("a.service", "[Service]\nExecStart=/bin/a\n");
         let wrapped = file("50.conf", "[X-Rempart]\nWrap=yes\n");
-        let none = file("60.conf", "[X-Rempart]\nOnRotate=none\n");
-        assert!(!wants_restart(std::slice::from_ref(&unit)).expect("read"));
-        assert!(wants_restart(&[unit.clone(), wrapped.clone()]).expect("read"));
-        assert!(!wants_restart(&[unit.clone(), wrapped, none]).expect("read"));
-        assert!(wants_restart(&[unit, file("70.conf", "[X-Rempart]\nWrap=maybe\n")]).is_err());
+        let other = file("60.conf", "[X-Rempart]\nOnRotate=none\nOnLock=stop\n");
+        let allowed = |files: &[&String]| {
+            let files: Vec<String> = files.iter().map(|file| (*file).clone()).collect();
+            let opt_in = opt_in(&files).expect("read");
+            [Job::Restart, Job::Stop, Job::Start].map(|job| opt_in.as_ref().is_some_and(|opt_in| allows(opt_in, job)))
+        };
+        assert_eq!(allowed(&[&unit]), [false, false, false]);
+        assert_eq!(allowed(&[&unit, &wrapped]), [true, false, false]);
+        assert_eq!(allowed(&[&unit, &wrapped, &other]), [false, true, true]);
+        assert!(opt_in(&[unit, file("70.conf", "[X-Rempart]\nWrap=maybe\n")]).is_err());
+    }
+
+    #[test]
+    fn a_request_is_one_word_in_a_file_and_no_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a"), "stop").expect("written");
+        fs::write(at("b"), "stop".repeat(5)).expect("written");
+        std::os::unix::fs::symlink(at("a"), at("c")).expect("linked");
+        assert_eq!(
+            first_word(&at("a")).as_deref().and_then(Job::from_word),
+            Some(Job::Stop)
+        );
+        assert_eq!((first_word(&at("b")), first_word(&at("c"))), (None, None));
+        assert_eq!(Job::from_word("reboot"), None);
     }
 
     #[test]
