@@ -25,4 +25,4 @@ pub use pki::{Identity, Pki};
 pub use postgres::Postgres;
 pub use process::{Process, free_port, run, wait_for_port};
 pub use tpm::{Tpm, TpmSocket};
-pub use vm::{GuestForward, Output, Vm, VmBuilder};
+pub use vm::{GuestForward, Monitor, Output, Vm, VmBuilder};

@@ -2,6 +2,7 @@
 //! (with `--group attest`) `attest` of `./x test`.
 
 mod boot;
+mod memory;
 mod node;
 mod promise;
 mod refused;

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fs::File,
     io::{Read, Seek, SeekFrom},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -11,10 +12,15 @@ use anyhow::Context;
 use rempart_harness::{Output, Tpm, Vm};
 use serde::Deserialize;
 
-use crate::report::Outcome;
+use crate::{
+    memory::{Frame, Memory, PAGE, Processor},
+    report::Outcome,
+};
 
 const COMMAND: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(700);
+/// Up to here a machine's memory has no hole (QEMU's q35).
+const WITHOUT_A_HOLE: u64 = 2 << 30;
 
 /// What `rempart status --json` says.
 #[derive(Debug, Clone)]
@@ -225,6 +231,33 @@ impl Node {
     pub fn answers_on_console(&self, line: &str, answer: &str, patience: Duration) -> anyhow::Result<bool> {
         self.vm.borrow().type_on_console(&format!("\r{line}\r"))?;
         Ok(self.wait_console(&[answer], patience)?.is_some())
+    }
+
+    /// All of the machine's memory at one moment, and its processors; through a file in `scratch`. The machine stands still meanwhile.
+    pub fn snapshot(&self, scratch: &Path) -> anyhow::Result<(Memory, Vec<Processor>)> {
+        let file = scratch.join("memory");
+        let mut monitor = self.vm.borrow().monitor()?;
+        let size = monitor.memory_size()?;
+        anyhow::ensure!(size <= WITHOUT_A_HOLE, "{size} bytes of memory have a hole below 4 GiB");
+        monitor.stop()?;
+        let taken = monitor.save(0, size, &file).and_then(|()| monitor.registers());
+        monitor.resume()?;
+        let processors = Processor::all(&taken?);
+        let memory = Memory(std::fs::read(&file)?);
+        std::fs::remove_file(&file)?;
+        Ok((memory, processors))
+    }
+
+    /// These frames as they are now, one after another.
+    pub fn frames(&self, frames: &[Frame], scratch: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+        let file = scratch.join("frame");
+        let mut monitor = self.vm.borrow().monitor()?;
+        let mut read = |frame: &Frame| {
+            let page = PAGE as u64;
+            monitor.save(frame.0 * page, page, &file)?;
+            Ok(std::fs::read(&file)?)
+        };
+        frames.iter().map(&mut read).collect()
     }
 
     /// How often `needle` lies in the machine's memory, read from the host as its operator can.

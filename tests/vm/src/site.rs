@@ -63,6 +63,8 @@ pub struct Site {
     /// The password that PostgreSQL wants from `billing`.
     pub db_password: String,
     tls_key: String,
+    /// The value of a unit whose program never looks at it.
+    pub unread: String,
     pub bao: Option<OpenBao>,
     postgres: Postgres,
     pub verifier: Verifier,
@@ -89,12 +91,18 @@ impl Site {
             image,
             db_password,
             tls_key,
+            unread: random_word()?,
             bao: None,
             postgres,
             verifier,
             counter: 10,
         };
-        site.verifier_command(&["node", "add", NODE, "--role", "billing", "--role", "web"], "")?;
+        site.verifier_command(
+            &[
+                "node", "add", NODE, "--role", "billing", "--role", "web", "--role", "idle",
+            ],
+            "",
+        )?;
         for (name, role, value) in site.secrets() {
             site.verifier_command(&["secret", "set", &name, "--role", &role], &value)?;
         }
@@ -121,7 +129,7 @@ impl Site {
         Ok(site)
     }
 
-    fn secrets(&self) -> [(String, String, String); 3] {
+    fn secrets(&self) -> [(String, String, String); 4] {
         [
             (
                 "kv/billing#db_password".into(),
@@ -129,6 +137,7 @@ impl Site {
                 self.db_password.clone(),
             ),
             ("kv/web#tls_key".into(), "web".into(), self.tls_key.clone()),
+            ("kv/idle#value".into(), "idle".into(), self.unread.clone()),
             (
                 "kv/payroll#token".into(),
                 "payroll".into(),
@@ -200,15 +209,33 @@ impl Site {
         ports
     }
 
-    /// What must not be found anywhere: the password, and a line from the middle of the TLS key.
+    /// What must not be found anywhere: the values of services, and a line from the middle of the TLS key.
     pub fn needles(&self) -> Vec<Vec<u8>> {
-        let middle = self
-            .tls_key
-            .lines()
-            .filter(|line| !line.starts_with("--"))
-            .nth(1)
-            .unwrap_or(&self.tls_key);
-        vec![self.db_password.clone().into_bytes(), middle.as_bytes().to_vec()]
+        vec![
+            self.db_password.clone().into_bytes(),
+            self.tls_key_line().to_vec(),
+            self.unread.clone().into_bytes(),
+        ]
+    }
+
+    /// The TLS key as it is delivered: a line from its middle.
+    pub fn tls_key_line(&self) -> &[u8] {
+        let mut lines = self.tls_key.lines().filter(|line| !line.starts_with("--"));
+        lines.nth(1).unwrap_or(&self.tls_key).as_bytes()
+    }
+
+    /// The TLS key as a number of 32 bytes, most significant first (RFC 5915, `privateKey`).
+    pub fn tls_key_number(&self) -> anyhow::Result<Vec<u8>> {
+        let text: String = self.tls_key.lines().filter(|line| !line.starts_with("--")).collect();
+        let der = STANDARD.decode(text)?;
+        // version 1, then an octet string of 32 bytes
+        let head = [2, 1, 1, 4, 32];
+        let at = der
+            .windows(head.len())
+            .position(|part| part == head)
+            .context("a key on P-256")?
+            + head.len();
+        Ok(der.get(at..at + 32).context("a key on P-256")?.to_vec())
     }
 
     /// A policy predicted from the image, with more arguments; its path and its counter.

@@ -34,7 +34,7 @@ impl Stage {
         report.step("guest image: Debian 13, our package, erofs root under dm-verity, unified kernel image");
         let recipe = ImageRecipe {
             debs: debs.to_vec(),
-            overlays: vec![attack_tool()?],
+            overlays: vec![test_tree()?],
             command_line: String::new(),
         };
         let image = recipe.build().context("building the guest image")?;
@@ -168,8 +168,20 @@ fn make_owners_key() -> anyhow::Result<String> {
     Ok(std::fs::read_to_string(key.with_extension("pub"))?)
 }
 
-/// The attack tool and the owner's public key, as a tree over the guest's `/`.
-fn attack_tool() -> anyhow::Result<PathBuf> {
+/// A wrapped unit whose program never looks at its secret: a copy of that is nobody's but ours or the kernel's.
+const IDLE: [(&str, &str); 2] = [
+    (
+        "usr/lib/systemd/system/demo-idle.service",
+        "[Unit]\nDescription=A program that does not use its secret (wrapped)\n\n[Service]\nExecStart=/usr/bin/sleep infinity\n",
+    ),
+    (
+        "etc/systemd/system/demo-idle.service.d/50-rempart.conf",
+        "[X-Rempart]\nWrap=yes\nRole=idle\nSecret=VALUE=kv/idle#value\nDeliver=getenv\n",
+    ),
+];
+
+/// The attack tool, the owner's public key and a unit, as a tree over the guest's `/`.
+fn test_tree() -> anyhow::Result<PathBuf> {
     let tree = rempart_harness::cache_dir().join("attack-overlay");
     let folder = tree.join("usr/lib/rempart-test");
     std::fs::create_dir_all(&folder)?;
@@ -180,5 +192,10 @@ fn attack_tool() -> anyhow::Result<PathBuf> {
     let configuration = tree.join("etc/rempart");
     std::fs::create_dir_all(&configuration)?;
     std::fs::write(configuration.join("break-glass.keys"), make_owners_key()?)?;
+    for (path, text) in IDLE {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().context("a folder")?)?;
+        std::fs::write(path, text)?;
+    }
     Ok(tree)
 }

@@ -170,7 +170,7 @@ impl<'a> VmBuilder<'a> {
         self
     }
 
-    /// Waits for this host's turn (one machine at a time), then starts it.
+    /// Waits for this host's turn (one machine of this kind at a time), then starts it.
     pub fn start(self) -> Result<Vm> {
         let dir = tempfile::Builder::new().prefix("rempart-vm").tempdir()?;
         let console = dir.path().join("console");
@@ -205,6 +205,11 @@ impl<'a> VmBuilder<'a> {
             "socket,id=console,path={},server=on,wait=off,logfile={}",
             dir.path().join("console.sock").display(),
             console.display()
+        ));
+        args.push("-qmp".into());
+        args.push(format!(
+            "unix:{},server=on,wait=off",
+            dir.path().join("monitor").display()
         ));
         args.extend(self.more);
 

@@ -4,6 +4,7 @@
 
 mod builder;
 mod channel;
+mod monitor;
 
 use std::fs::File;
 use std::io::Write;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 pub use builder::{GuestForward, VmBuilder};
 use channel::Channel;
 pub use channel::Output;
+pub use monitor::Monitor;
 
 use crate::process::tail;
 use crate::{Process, TpmSocket};
@@ -150,6 +152,11 @@ impl Vm {
         // Taken by the guest before the connection ends: QEMU drops what is left then.
         std::thread::sleep(Duration::from_secs(2));
         Ok(())
+    }
+
+    /// QEMU's own side of the machine.
+    pub fn monitor(&self) -> Result<Monitor> {
+        Monitor::connect(&self.dir.path().join("monitor"))
     }
 
     /// Time since QEMU was started.

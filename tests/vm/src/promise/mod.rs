@@ -15,6 +15,7 @@ mod drift;
 mod early_start;
 mod embedded_store;
 mod foreign_policy;
+mod guest_memory;
 mod host;
 mod impostor;
 mod leak;
@@ -60,6 +61,8 @@ pub const VM: Group = Group {
         ("old_policy", old_policy::play),
         ("foreign_policy", foreign_policy::play),
         ("embedded_store", embedded_store::play),
+        // It ends the guard's enforcement for this boot. What the last one searches for is given to the guest in clear.
+        ("guest_memory", guest_memory::play),
         ("leak", leak::play),
     ],
     own_boot: &[
