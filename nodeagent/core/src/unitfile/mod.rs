@@ -9,5 +9,8 @@ mod optin;
 /// Lines, sections, continuations and comments.
 mod syntax;
 
-pub use optin::{Error, Fault, MAX_SECRETS, OnLock, OnRotate, OptIn, SECTION, SecretSpec, Source, read_opt_in};
+pub use optin::{
+    Error, Fault, Ingredient, MAX_SECRETS, OnLock, OnRotate, OptIn, SECTION, SecretSpec, Source, TemplateSpec,
+    read_opt_in,
+};
 pub use syntax::{Assignment, Entry, SyntaxError, entries};

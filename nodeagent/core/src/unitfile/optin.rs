@@ -90,6 +90,10 @@ pub struct OptIn {
     pub role: Option<String>,
     /// `Secret=`, in the order of the files, each with its delivery resolved.
     pub secrets: Vec<SecretSpec>,
+    /// `Secret=NAME:template=`: what only templates use.
+    pub ingredients: Vec<Ingredient>,
+    /// `Template=`, in the order of the files.
+    pub templates: Vec<TemplateSpec>,
     /// `Protect=`: how the guard treats the unit; `enforce` when not said.
     pub protect: Mode,
     /// `Memory=secret`: most bytes of the secret heap that its program runs on; `None` for ordinary memory.
@@ -135,6 +139,26 @@ pub struct SecretSpec {
     pub reference: Reference,
 }
 
+/// A secret that is delivered in templates only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingredient {
+    /// The name that templates know it by.
+    pub name: String,
+    /// Where it lies in the vault.
+    pub reference: Reference,
+}
+
+/// One `Template=`: a file of the unit's that is made from a text and the unit's secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateSpec {
+    /// The name that the service knows it by.
+    pub name: String,
+    /// `file` or `fd`.
+    pub deliver: Deliver,
+    /// The text, an absolute path.
+    pub path: String,
+}
+
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {fault}")]
@@ -176,6 +200,12 @@ pub enum Fault {
     /// `Secret=` of another shape.
     #[error("Secret= must be NAME=MOUNT/PATH#FIELD or NAME:MODE=MOUNT/PATH#FIELD")]
     SecretShape,
+    /// `Template=` of another shape.
+    #[error("Template= must be NAME=/PATH or NAME:MODE=/PATH, MODE file or fd")]
+    TemplateShape,
+    /// Templates use names that no secret has twice.
+    #[error("Secret=…:template= is for units with a Template=")]
+    NoTemplate,
     /// `Secret=` names something that is no reference.
     #[error("{0}")]
     Reference(ReferenceError),
@@ -249,6 +279,8 @@ struct Draft {
     on_lock: Option<OnLock>,
     offline: Option<Option<Duration>>,
     secrets: Vec<DraftSecret>,
+    ingredients: Vec<Ingredient>,
+    templates: Vec<TemplateSpec>,
 }
 
 impl Draft {
@@ -374,15 +406,24 @@ impl Draft {
             "LeakExcept" => self
                 .leak_except
                 .extend(value.split_ascii_whitespace().map(str::to_owned)),
-            "Secret" if value.is_empty() => self.secrets.clear(),
+            "Secret" if value.is_empty() => {
+                self.secrets.clear();
+                self.ingredients.clear();
+            }
+            "Template" if value.is_empty() => self.templates.clear(),
+            "Template" => {
+                let template = template(&value)?;
+                self.has_room_for(&template.name)?;
+                self.templates.push(template);
+            }
             "Secret" => {
+                if let Some(ingredient) = ingredient(&value)? {
+                    self.has_room_for(&ingredient.name)?;
+                    self.ingredients.push(ingredient);
+                    return Ok(());
+                }
                 let (name, deliver, reference) = secret(&value)?;
-                if self.secrets.iter().any(|other| other.name == name) {
-                    return Err(Fault::Twice(name));
-                }
-                if self.secrets.len() == MAX_SECRETS {
-                    return Err(Fault::TooMany);
-                }
+                self.has_room_for(&name)?;
                 self.secrets.push(DraftSecret {
                     file: file.to_owned(),
                     line,
@@ -394,6 +435,21 @@ impl Draft {
             _ => return Err(Fault::UnknownKey(key)),
         }
         Ok(())
+    }
+
+    /// One more of this name.
+    fn has_room_for(&self, name: &str) -> Result<(), Fault> {
+        let secrets = self.secrets.iter().map(|secret| &secret.name);
+        let ingredients = self.ingredients.iter().map(|ingredient| &ingredient.name);
+        let templates = self.templates.iter().map(|template| &template.name);
+        let mut names = secrets.chain(ingredients).chain(templates);
+        if names.clone().count() == MAX_SECRETS {
+            return Err(Fault::TooMany);
+        }
+        match names.any(|other| other == name) {
+            true => Err(Fault::Twice(name.to_owned())),
+            false => Ok(()),
+        }
     }
 
     fn finish(self) -> Result<Option<OptIn>, Error> {
@@ -409,7 +465,14 @@ impl Draft {
             Some(false) => return Ok(None),
             Some(true) => {}
         }
-        if self.role.is_none() && !self.secrets.is_empty() {
+        if self.templates.is_empty() && !self.ingredients.is_empty() {
+            return Err(Error {
+                file,
+                line,
+                fault: Fault::NoTemplate,
+            });
+        }
+        if self.role.is_none() && !(self.secrets.is_empty() && self.ingredients.is_empty()) {
             return Err(Error {
                 file,
                 line,
@@ -449,12 +512,24 @@ impl Draft {
             })
         };
         let secrets: Vec<SecretSpec> = self.secrets.into_iter().map(resolve).collect::<Result<_, Error>>()?;
-        distinct(&secrets)
-            .and_then(|()| known(&self.leak_except, &secrets))
+        let files = self
+            .templates
+            .iter()
+            .map(|template| (template.name.as_str(), template.deliver));
+        let delivered = secrets
+            .iter()
+            .map(|secret| (secret.name.as_str(), secret.deliver))
+            .chain(files);
+        let ingredients = self.ingredients.iter().map(|ingredient| &ingredient.name);
+        let names: BTreeSet<&String> = secrets.iter().map(|secret| &secret.name).chain(ingredients).collect();
+        distinct(delivered)
+            .and_then(|()| known(&self.leak_except, &names))
             .map_err(|fault| Error { file, line, fault })?;
         Ok(Some(OptIn {
             role: self.role,
             secrets,
+            ingredients: self.ingredients,
+            templates: self.templates,
             protect: self.protect.unwrap_or(Mode::Enforce),
             heap,
             leak: self.leak.unwrap_or(Some(Mode::Observe)),
@@ -538,6 +613,40 @@ fn secret(value: &str) -> Result<(String, Option<Deliver>, Reference), Fault> {
     Ok((name.to_owned(), deliver, reference))
 }
 
+/// `NAME:template=REFERENCE`; `None` for any other.
+fn ingredient(value: &str) -> Result<Option<Ingredient>, Fault> {
+    let Some((name, reference)) = value
+        .split_once('=')
+        .and_then(|(left, right)| Some((left.strip_suffix(":template")?, right)))
+    else {
+        return Ok(None);
+    };
+    name_fits(name, Deliver::File).map_err(|why| Fault::Name(name.to_owned(), why))?;
+    Ok(Some(Ingredient {
+        name: name.to_owned(),
+        reference: reference.parse().map_err(Fault::Reference)?,
+    }))
+}
+
+fn template(value: &str) -> Result<TemplateSpec, Fault> {
+    let (left, path) = value.split_once('=').ok_or(Fault::TemplateShape)?;
+    let (name, deliver) = match left.split_once(':') {
+        None => (left, Deliver::File),
+        Some((name, "file")) => (name, Deliver::File),
+        Some((name, "fd")) => (name, Deliver::Fd),
+        Some(_) => return Err(Fault::TemplateShape),
+    };
+    name_fits(name, deliver).map_err(|why| Fault::Name(name.to_owned(), why))?;
+    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+        return Err(Fault::TemplateShape);
+    }
+    Ok(TemplateSpec {
+        name: name.to_owned(),
+        deliver,
+        path: path.to_owned(),
+    })
+}
+
 /// Whether `name` can serve as a variable (getenv, env) or as a file name and variable part (fd, file).
 fn name_fits(name: &str, deliver: Deliver) -> Result<(), &'static str> {
     if !(1..=MAX_NAME).contains(&name.len()) {
@@ -566,21 +675,21 @@ fn name_fits(name: &str, deliver: Deliver) -> Result<(), &'static str> {
 }
 
 /// The variables that the service finds for a secret: `a.b` and `a_b` delivered as descriptors have the same one.
-fn variables(secret: &SecretSpec) -> Vec<String> {
-    let word: String = secret.name.replace(['.', '-'], "_");
-    match secret.deliver {
+fn variables(name: &str, deliver: Deliver) -> Vec<String> {
+    let word: String = name.replace(['.', '-'], "_");
+    match deliver {
         Deliver::Fd => vec![format!("{word}_FD"), format!("REMPART_FD_{word}")],
         Deliver::File => vec![format!("REMPART_FILE_{word}")],
         Deliver::Env | Deliver::Getenv => vec![word],
     }
 }
 
-fn distinct(secrets: &[SecretSpec]) -> Result<(), Fault> {
+fn distinct<'a>(delivered: impl Iterator<Item = (&'a str, Deliver)>) -> Result<(), Fault> {
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
-    for secret in secrets {
-        for variable in variables(secret) {
-            if let Some(other) = owners.insert(variable.clone(), &secret.name) {
-                return Err(Fault::SameVariable(other.to_owned(), secret.name.clone(), variable));
+    for (name, deliver) in delivered {
+        for variable in variables(name, deliver) {
+            if let Some(other) = owners.insert(variable.clone(), name) {
+                return Err(Fault::SameVariable(other.to_owned(), name.to_owned(), variable));
             }
         }
     }
@@ -588,9 +697,9 @@ fn distinct(secrets: &[SecretSpec]) -> Result<(), Fault> {
 }
 
 /// A misspelt exception would have the secret watched after all.
-fn known(names: &BTreeSet<String>, secrets: &[SecretSpec]) -> Result<(), Fault> {
-    let unknown = |name: &&String| !secrets.iter().any(|secret| secret.name == **name);
-    names
+fn known(excepted: &BTreeSet<String>, names: &BTreeSet<&String>) -> Result<(), Fault> {
+    let unknown = |name: &&String| !names.contains(name);
+    excepted
         .iter()
         .find(unknown)
         .map_or(Ok(()), |name| Err(Fault::NoSuchSecret(name.clone())))
@@ -671,6 +780,38 @@ mod tests {
         assert_eq!(opt_in.leak_except.len(), 2);
         let none = one(&format!("{text}LeakExcept=\n")).expect("valid").expect("opted in");
         assert!(none.leak_except.is_empty());
+    }
+
+    #[test]
+    fn a_template_has_a_file_of_its_own_and_secrets_that_go_nowhere_else() {
+        let text = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=user:template=kv/a#user\nSecret=PW=kv/a#pw\n\
+                    Template=app.conf=/etc/app/app.conf.j2\nTemplate=key:fd=/etc/app/key.j2\n";
+        let opt_in = one(text).expect("valid").expect("opted in");
+        assert_eq!((opt_in.secrets.len(), opt_in.ingredients.len()), (1, 1));
+        let templates = opt_in.templates.iter();
+        let templates: Vec<_> = templates
+            .map(|t| (t.name.as_str(), t.deliver, t.path.as_str()))
+            .collect();
+        assert_eq!(
+            templates,
+            [
+                ("app.conf", Deliver::File, "/etc/app/app.conf.j2"),
+                ("key", Deliver::Fd, "/etc/app/key.j2")
+            ]
+        );
+        for (line, part) in [
+            ("Template=x:env=/etc/x", "NAME=/PATH"),
+            ("Template=x=etc/x", "NAME=/PATH"),
+            ("Template=PW=/etc/x", "twice"),
+            ("Template=../x=/etc/x", "file"),
+            ("Secret=app.conf=kv/a#b", "twice"),
+            ("Template=PW_FD=/etc/x\nSecret=PW:fd=kv/a#b", "twice"),
+        ] {
+            let error = one(&format!("{text}{line}\n")).expect_err(line).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let error = one("[X-Rempart]\nWrap=yes\nRole=a\nSecret=u:template=kv/a#u\n").expect_err("no template");
+        assert!(error.to_string().contains("units with a Template="), "{error}");
     }
 
     #[test]

@@ -2,13 +2,22 @@
 
 use std::os::fd::OwnedFd;
 
-use rempart_api::agent::Item;
-use rempart_core::unitfile::SecretSpec;
+use rempart_api::agent::{Deliver, Item};
 use rempart_secret::SecretBytes;
 use rempart_secretmem::{Area, Error};
 
 /// Each value begins on a multiple of this, so that a wrapper may look at it in words.
 const ALIGN: usize = 16;
+
+/// One value for the unit.
+pub struct Delivery {
+    /// The name that the service knows it by.
+    pub name: String,
+    /// How it gets it.
+    pub deliver: Deliver,
+    /// What it gets.
+    pub value: SecretBytes,
+}
 
 /// An area with the values in it, nowhere mapped.
 pub struct Layout {
@@ -22,28 +31,27 @@ pub struct Layout {
     pub heap: Option<u64>,
 }
 
-/// Copies `values` into a new area; they are wiped when they go out of scope here.
-pub fn lay_out(specs: &[SecretSpec], values: Vec<SecretBytes>) -> Result<Layout, Error> {
+/// Copies them into a new area; they are wiped when they go out of scope here.
+pub fn lay_out(deliveries: Vec<Delivery>) -> Result<Layout, Error> {
     let mut end = 0_usize;
-    let items: Vec<Item> = specs
+    let items: Vec<Item> = deliveries
         .iter()
-        .zip(&values)
-        .map(|(spec, value)| {
+        .map(|delivery| {
             let offset = end;
-            end = (offset + value.len()).next_multiple_of(ALIGN);
+            end = (offset + delivery.value.len()).next_multiple_of(ALIGN);
             Item {
-                name: spec.name.clone(),
-                deliver: spec.deliver,
+                name: delivery.name.clone(),
+                deliver: delivery.deliver,
                 offset,
-                len: value.len(),
+                len: delivery.value.len(),
                 path: None,
             }
         })
         .collect();
     let len = end.max(1);
     let mut area = Area::create(len)?;
-    for (item, value) in items.iter().zip(&values) {
-        area.as_mut_slice()[item.offset..item.offset + item.len].copy_from_slice(value.expose());
+    for (item, delivery) in items.iter().zip(&deliveries) {
+        area.as_mut_slice()[item.offset..item.offset + item.len].copy_from_slice(delivery.value.expose());
     }
     Ok(Layout {
         descriptor: area.into_descriptor(),
@@ -56,24 +64,19 @@ pub fn lay_out(specs: &[SecretSpec], values: Vec<SecretBytes>) -> Result<Layout,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rempart_api::agent::Deliver;
 
-    fn spec(name: &str) -> SecretSpec {
-        let reference = "kv/a#b".parse().expect("valid");
-        SecretSpec {
+    fn delivery(name: &str, value: &[u8]) -> Delivery {
+        Delivery {
             name: name.into(),
             deliver: Deliver::Fd,
-            reference,
+            value: SecretBytes::new(value.to_vec()),
         }
     }
 
     #[test]
     fn values_lie_where_their_items_say() {
-        let values = vec![
-            SecretBytes::new(b"first value, 23 bytes!!".to_vec()),
-            SecretBytes::new(b"second".to_vec()),
-        ];
-        let layout = lay_out(&[spec("a"), spec("b")], values).expect("memfd_secret");
+        let values = vec![delivery("a", b"first value, 23 bytes!!"), delivery("b", b"second")];
+        let layout = lay_out(values).expect("memfd_secret");
         let area = Area::map(layout.descriptor, layout.len).expect("map");
         let at = |item: &Item| &area.as_slice()[item.offset..item.offset + item.len];
         assert_eq!(at(&layout.items[0]), b"first value, 23 bytes!!");
@@ -82,6 +85,6 @@ mod tests {
 
     #[test]
     fn a_unit_without_secrets_gets_an_area_all_the_same() {
-        assert_eq!(lay_out(&[], Vec::new()).expect("memfd_secret").len, 1);
+        assert_eq!(lay_out(Vec::new()).expect("memfd_secret").len, 1);
     }
 }

@@ -14,6 +14,8 @@ mod links;
 mod socket;
 /// What stands in while the vault is away.
 mod stale;
+/// Configuration files made of a text and secrets.
+mod template;
 /// The opted-in units and their definitions.
 mod units;
 
@@ -135,6 +137,16 @@ pub enum Refusal {
         unit: String,
         /// What it said.
         why: crate::guard::GuardError,
+    },
+    /// A template gives no file.
+    #[error("{path} of {unit} gives no file: {why}; correct the template or the unit's Secret= lines")]
+    Template {
+        /// The unit.
+        unit: String,
+        /// The template.
+        path: String,
+        /// One line.
+        why: String,
     },
     /// No random numbers.
     #[error("the system gives no random numbers; see dmesg")]

@@ -39,6 +39,7 @@ use super::{
     layout::{Layout, lay_out},
     links,
     stale::Stale,
+    template,
 };
 use crate::{
     audit::Audit,
@@ -238,7 +239,9 @@ impl Releases {
     }
 
     async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
-        let wanted: Vec<Reference> = opt_in.secrets.iter().map(|spec| spec.reference.clone()).collect();
+        let secrets = opt_in.secrets.iter().map(|spec| &spec.reference);
+        let ingredients = opt_in.ingredients.iter().map(|ingredient| &ingredient.reference);
+        let wanted: Vec<Reference> = secrets.chain(ingredients).cloned().collect();
         let role = opt_in.role.as_deref().unwrap_or_default();
         let (fetched, age) = match wanted.as_slice() {
             [] => (Fetched::default(), None),
@@ -265,7 +268,8 @@ impl Releases {
             why: error.to_string(),
         };
         let prints = fingerprints(&caller.unit, opt_in, &fetched.values)?;
-        let mut layout = lay_out(&opt_in.secrets, fetched.values).map_err(memory)?;
+        let deliveries = template::deliveries(&caller.unit, opt_in, fetched.values)?;
+        let mut layout = lay_out(deliveries).map_err(memory)?;
         layout.heap = opt_in.heap;
         links::make(&self.links, &caller.unit, &mut layout.items)?;
         self.protect(peer, caller, opt_in).await?;
@@ -354,12 +358,14 @@ fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -> Result<Fi
     if opt_in.leak.is_none() {
         return Ok(prints);
     }
-    for (spec, value) in opt_in.secrets.iter().zip(values) {
-        if opt_in.leak_except.contains(&spec.name) {
+    let names = opt_in.secrets.iter().map(|spec| &spec.name);
+    let names = names.chain(opt_in.ingredients.iter().map(|ingredient| &ingredient.name));
+    for (name, value) in names.zip(values) {
+        if opt_in.leak_except.contains(name) {
             continue;
         }
         if let Err(why) = prints.add(value.expose()) {
-            tracing::warn!("{unit}: output is not watched for {}: {why}", spec.name);
+            tracing::warn!("{unit}: output is not watched for {name}: {why}");
         }
     }
     Ok(prints)

@@ -14,6 +14,7 @@ mod offline;
 #[path = "../../../../attest/device/tests/common/mod.rs"]
 mod swtpm;
 mod systemd;
+mod template;
 mod tpm;
 mod world;
 
