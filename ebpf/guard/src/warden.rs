@@ -256,7 +256,7 @@ impl Warden {
         }
         maps.set_config(&Config {
             armed: true,
-            files_observed: wanted.files == Mode::Observe && !(closed && !before.files_observed),
+            files_observed: wanted.files == Mode::Observe && (!closed || before.files_observed),
             tpm_exclusive: wanted.tpm_exclusive || (closed && before.tpm_exclusive),
             tpm_major,
             ..before

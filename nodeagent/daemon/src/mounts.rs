@@ -78,8 +78,8 @@ fn of_trusted(table: &str) -> String {
 /// It is the kernel's all the same, and of this PID namespace or one above: another has no /proc/self for this process to read.
 fn own_procfs(table: &str) -> Option<&str> {
     let mounts = table.lines().filter_map(Mount::parse);
-    let over_all = mounts.filter(|mount| mount.point == "/proc" && mount.root == "/" && mount.kind == "proc");
-    over_all.last().map(|mount| mount.device)
+    let mut over_all = mounts.filter(|mount| mount.point == "/proc" && mount.root == "/" && mount.kind == "proc");
+    over_all.next_back().map(|mount| mount.device)
 }
 
 fn line(text: &str, own: Option<&str>) -> Option<String> {
