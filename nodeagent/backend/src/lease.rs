@@ -39,7 +39,15 @@ impl Lease {
         Self { renewable, ..self }
     }
 
-    /// What it was asked for.
+    /// The same, given `by` longer ago than this process's clock has it: the machine was suspended.
+    pub fn aged(self, by: Duration) -> Self {
+        Self {
+            given: self.given.checked_sub(by).unwrap_or(self.given),
+            ..self
+        }
+    }
+
+    /// When it was asked for.
     pub fn given(&self) -> Instant {
         self.given
     }

@@ -205,6 +205,26 @@ async fn key_value_engines_of_both_versions_wrapped_and_not() {
         backend.forget().await;
     }
     let backend = world.backend();
+    let logins = || {
+        world
+            .server
+            .audit_log()
+            .expect("audit log")
+            .matches("\"path\":\"auth/jwt/login\"")
+            .count()
+    };
+    let (before, x) = (logins(), ["kv/a#x"]);
+    let answers = tokio::join!(
+        world.fetch(&backend, &x),
+        world.fetch(&backend, &x),
+        world.fetch(&backend, &x)
+    );
+    assert!(answers.0.is_ok() && answers.1.is_ok() && answers.2.is_ok());
+    assert_eq!(
+        logins() - before,
+        2,
+        "one request and its answer: who comes meanwhile waits for that login"
+    );
     world.server.put_secret("a", &[("x", "two")]).expect("version 2");
     assert_eq!(
         world.texts(&backend, &["kv/a#x", "kv/a?version=1#x"]).await,
@@ -294,6 +314,10 @@ async fn credentials_of_a_database_live_as_long_as_their_lease() {
         lease.is_renewable() && lease.life() == Duration::from_secs(60),
         "{lease:?}"
     );
+
+    // Another unit of the role is denied something: the login that this lease rests on stays.
+    world.refusal(&backend, &["kv/closed#x"]).await;
+    assert!(there(&name));
 
     std::thread::sleep(Duration::from_secs(2));
     let longer = backend.renew(lease).await.expect("renewed");

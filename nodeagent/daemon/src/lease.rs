@@ -37,6 +37,8 @@ const SPACING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// While the node or the vault could not serve a start.
 const POSTPONED: Duration = Duration::from_secs(10);
+/// Between two words on what nothing is done about.
+const LONG: Duration = Duration::from_secs(3600);
 /// One question to vault or systemd.
 const EXCHANGE: Duration = Duration::from_secs(30);
 
@@ -209,6 +211,7 @@ impl Leases {
     /// Does what is due, for ever.
     pub async fn drive(self: Arc<Self>) {
         let mut swept = Instant::now();
+        let mut asleep = asleep();
         loop {
             let next = self
                 .next_due()
@@ -217,6 +220,12 @@ impl Leases {
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
                 () = self.changed.notified() => {}
+            }
+            // The vault's clock has run on while the machine was suspended; ours has not.
+            let slept = self::asleep().saturating_sub(asleep);
+            if slept > Duration::from_secs(1) {
+                asleep += slept;
+                self.age(slept);
             }
             if swept.elapsed() >= SWEEP {
                 self.sweep().await;
@@ -236,6 +245,13 @@ impl Leases {
         renewals.chain(rotations).min()
     }
 
+    fn age(&self, by: Duration) {
+        for timed in self.held().values_mut().flat_map(|held| &mut held.leases) {
+            timed.lease = timed.lease.clone().aged(by);
+            timed.at = timed.at.checked_sub(by).unwrap_or(timed.at);
+        }
+    }
+
     /// Leases that want more time now; for those that get none, the unit is noted for a new start.
     fn due(&self) -> Vec<(String, Lease, Duration)> {
         let now = Instant::now();
@@ -246,7 +262,7 @@ impl Leases {
                     Step::Renew => due.push((unit.clone(), timed.lease.clone(), timed.first)),
                     Step::Replace => {
                         // Once is enough; the rotation asks again by itself.
-                        timed.at = timed.end() + PATIENCE;
+                        timed.at = now + LONG;
                         let left = timed.end().saturating_duration_since(now).as_secs();
                         held.rotation
                             .get_or_insert((now, format!("a secret of it ends at the vault in {left} s")));
@@ -309,7 +325,7 @@ impl Leases {
         };
         if on_rotate == OnRotate::None {
             tracing::warn!("{unit}: {why}; OnRotate=none leaves it as it is, restart it for new secrets");
-            self.postpone(&unit, Duration::from_secs(3600));
+            self.postpone(&unit, LONG);
             return;
         }
         if let Err(why) = self.can_start(&role).await {
@@ -412,6 +428,11 @@ fn read(memory: &Path) -> Remembered {
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
+}
+
+/// How long this boot has slept so far.
+fn asleep() -> Duration {
+    clock::boottime().saturating_sub(clock::monotonic())
 }
 
 fn boot() -> String {

@@ -4,7 +4,7 @@
 //! Verifier has just said yes again; then revoked. Must never keep a token after a refusal.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,7 +13,6 @@ use rempart_core::{
     reference::{Place, Reference},
 };
 use rempart_secret::{SecretBytes, SecretString};
-use tokio::sync::Mutex;
 use vaultrs::{api::EndpointResult, client::VaultClientSettings};
 
 use crate::{
@@ -24,6 +23,7 @@ use answer::Answer;
 use client::Client;
 use engine::{Engine, Fields, Mount, Question, Told};
 use session::Session;
+use sessions::Sessions;
 
 /// What the server's errors mean.
 mod answer;
@@ -33,10 +33,12 @@ mod client;
 mod engine;
 /// Login, renewal, revocation.
 mod session;
+/// The logins that are held.
+mod sessions;
 
 pub use session::Login;
 
-/// Renewing one token; whoever wants a secret meanwhile waits behind it.
+/// Renewing one token.
 const RENEWAL: Duration = Duration::from_secs(10);
 
 /// An OpenBao server.
@@ -49,7 +51,7 @@ pub struct OpenBao {
     settings: VaultClientSettings,
     namespace: Option<String>,
     wrapping: bool,
-    sessions: Mutex<HashMap<String, Session>>,
+    sessions: Sessions,
 }
 
 impl OpenBao {
@@ -76,7 +78,7 @@ impl OpenBao {
             settings,
             namespace: None,
             wrapping: false,
-            sessions: Mutex::default(),
+            sessions: Sessions::default(),
         })
     }
 
@@ -95,7 +97,7 @@ impl OpenBao {
     }
 
     /// The values of `wanted`, and what of them is good for a time only.
-    async fn read(&self, session: &mut Session, role: &str, wanted: &[Reference]) -> Result<Fetched, BackendError> {
+    async fn read(&self, session: &Session, role: &str, wanted: &[Reference]) -> Result<Fetched, BackendError> {
         let mut fetched = Fetched::default();
         match self.read_into(&mut fetched, session, role, wanted).await {
             Ok(()) => Ok(fetched),
@@ -110,7 +112,7 @@ impl OpenBao {
     async fn read_into(
         &self,
         fetched: &mut Fetched,
-        session: &mut Session,
+        session: &Session,
         role: &str,
         wanted: &[Reference],
     ) -> Result<(), BackendError> {
@@ -139,20 +141,20 @@ impl OpenBao {
     /// All fields of one place.
     async fn read_place(
         &self,
-        session: &mut Session,
+        session: &Session,
         role: &str,
         reference: &Reference,
     ) -> Result<(Fields, Option<Lease>), BackendError> {
         let place = reference.place();
         let client = self.client(self.http.clone(), Some(&session.token));
         let explain = |answer| self.explain_read(answer, role, reference);
-        let mount = match session.mounts.iter().find(|mount| mount.holds(place)) {
-            Some(mount) => mount.clone(),
+        let mount = match session.mount_of(place) {
+            Some(mount) => mount,
             None => {
                 let told = client.ask::<Told>(Question::mount(place)).await.map_err(explain)?;
                 let mount = told.data.as_ref().and_then(|told| Mount::of(told, place));
                 let mount = mount.ok_or_else(|| self.absent(reference))?;
-                session.mounts.push(mount.clone());
+                session.learn(mount.clone());
                 mount
             }
         };
@@ -232,6 +234,38 @@ impl OpenBao {
     }
 }
 
+impl OpenBao {
+    /// Logs in and reads, while others of the role wait for that login. A session that is already there serves, unless it is `worn`.
+    async fn enter(
+        &self,
+        role: &str,
+        wanted: &[Reference],
+        grants: &dyn GrantSource,
+        worn: Option<u64>,
+    ) -> Result<Fetched, BackendError> {
+        let turn = self.sessions.turn(role);
+        let _turn = turn.lock().await;
+        if let Some(session) = self.sessions.of(role).filter(|session| Some(session.serial) != worn) {
+            return self.read(&session, role, wanted).await;
+        }
+        let epoch = self.sessions.epoch();
+        let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
+        let session = self.log_in(role, &grant).await?;
+        let fetched = match self.read(&session, role, wanted).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                self.revoke(&session).await;
+                return Err(error);
+            }
+        };
+        if let Some(session) = self.sessions.put(role, session, epoch) {
+            self.revoke(&session).await;
+            return Err(BackendError::NoGrant("the node was locked meanwhile".into()));
+        }
+        Ok(fetched)
+    }
+}
+
 impl Backend for OpenBao {
     fn fetch<'a>(
         &'a self,
@@ -240,40 +274,29 @@ impl Backend for OpenBao {
         grants: &'a dyn GrantSource,
     ) -> Later<'a, Result<Fetched, BackendError>> {
         Box::pin(async move {
-            let mut sessions = self.sessions.lock().await;
-            if let Some(session) = sessions.get_mut(role).filter(|session| session.usable()) {
-                match self.read(session, role, wanted).await {
-                    // The owner may have revoked the token or changed its policy: a new login tells which.
-                    Err(BackendError::Denied { .. }) => {}
-                    done => return done,
-                }
+            let Some(session) = self.sessions.of(role) else {
+                return self.enter(role, wanted, grants, None).await;
+            };
+            match self.read(&session, role, wanted).await {
+                // The owner may have revoked the token or changed its policy: a new login tells which.
+                Err(BackendError::Denied { .. }) => self.enter(role, wanted, grants, Some(session.serial)).await,
+                done => done,
             }
-            if let Some(old) = sessions.remove(role) {
-                self.revoke(old).await;
-            }
-            let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
-            let mut session = self.log_in(role, &grant).await?;
-            let fetched = self.read(&mut session, role, wanted).await;
-            match fetched {
-                Ok(_) => drop(sessions.insert(role.to_owned(), session)),
-                Err(_) => self.revoke(session).await,
-            }
-            fetched
         })
     }
 
     fn granted<'a>(&'a self, grant: &'a Grant, horizon: Duration) -> Later<'a, ()> {
         Box::pin(async move {
-            let mut sessions = self.sessions.lock().await;
-            let roles: Vec<String> = sessions.keys().cloned().collect();
-            for role in roles {
-                let Some(session) = sessions.remove(&role) else {
-                    continue;
-                };
+            for (role, session) in self.sessions.all() {
                 if !grant.roles.contains(&role) {
-                    self.revoke(session).await;
-                } else if let Some(kept) = self.renewed(session, &role, grant, horizon).await {
-                    sessions.insert(role, kept);
+                    self.sessions.remove(&role, session.serial);
+                    self.revoke(&session).await;
+                    continue;
+                }
+                let serial = session.serial;
+                match self.renewed(session, &role, grant, horizon).await {
+                    Some(kept) => self.sessions.renew(&role, kept),
+                    None => self.sessions.remove(&role, serial),
                 }
             }
         })
@@ -281,46 +304,36 @@ impl Backend for OpenBao {
 
     fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>> {
         Box::pin(async move {
-            let mut sessions = self.sessions.lock().await;
-            if let Some(session) = sessions.get(role).filter(|session| session.usable()) {
+            let session = self.sessions.of(role);
+            if let Some(session) = &session {
                 let client = self.client(self.http.clone(), Some(&session.token));
-                let known = client.ask::<serde::de::IgnoredAny>(Question::own_token()).await;
-                match known {
+                match client.ask::<serde::de::IgnoredAny>(Question::own_token()).await {
                     Ok(_) => return Ok(()),
                     Err(Answer::Refused { status: 401 | 403, .. }) => {}
                     Err(other) => return Err(self.explain(other)),
                 }
             }
-            if let Some(old) = sessions.remove(role) {
-                self.revoke(old).await;
-            }
-            let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
-            let session = self.log_in(role, &grant).await?;
-            sessions.insert(role.to_owned(), session);
-            Ok(())
+            // A login, and nothing read.
+            let worn = session.map(|session| session.serial);
+            self.enter(role, &[], grants, worn).await.map(drop)
         })
     }
 
     fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>> {
         Box::pin(async move {
-            let sessions = self.sessions.lock().await;
-            let session = sessions
-                .get(&lease.role)
-                .filter(|session| session.serial == lease.session);
-            let (Some(session), Some(id)) = (session, &lease.id) else {
-                return Err(BackendError::LeaseEnded(lease.role.clone()));
-            };
+            let ended = || BackendError::LeaseEnded(lease.role.clone());
+            let session = self.sessions.of_lease(lease).ok_or_else(ended)?;
+            let id = lease.id.as_ref().ok_or_else(ended)?;
             let client = self.client(self.http.clone(), Some(&session.token));
-            let question = Question::renew(id).ok_or_else(|| BackendError::LeaseEnded(lease.role.clone()))?;
+            let question = Question::renew(id).ok_or_else(ended)?;
             let asked = Instant::now();
-            let renewed = client.ask::<serde::de::IgnoredAny>(question).await;
-            match renewed {
+            match client.ask::<serde::de::IgnoredAny>(question).await {
                 Ok(answer) => {
                     let life = session.lasts(Duration::from_secs(answer.lease_duration.into()));
                     let longer = Lease::new(Some(id.clone()), &lease.role, lease.session, asked, life);
                     Ok(longer.renewable(answer.renewable))
                 }
-                Err(Answer::Refused { status: 400..=499, .. }) => Err(BackendError::LeaseEnded(lease.role.clone())),
+                Err(Answer::Refused { status: 400..=499, .. }) => Err(ended()),
                 Err(other) => Err(self.explain(other)),
             }
         })
@@ -328,18 +341,18 @@ impl Backend for OpenBao {
 
     fn end(&self, leases: Vec<Lease>) -> Later<'_, ()> {
         Box::pin(async move {
-            let sessions = self.sessions.lock().await;
-            for (role, session) in sessions.iter() {
-                let own: Vec<Lease> = leases.iter().filter(|lease| lease.role == *role).cloned().collect();
-                self.end_leases(session, &own).await;
+            for lease in leases {
+                if let Some(session) = self.sessions.of_lease(&lease) {
+                    self.end_leases(&session, std::slice::from_ref(&lease)).await;
+                }
             }
         })
     }
 
     fn forget(&self) -> Later<'_, ()> {
         Box::pin(async move {
-            for (_, session) in self.sessions.lock().await.drain() {
-                self.revoke(session).await;
+            for session in self.sessions.drain() {
+                self.revoke(&session).await;
             }
         })
     }

@@ -4,10 +4,14 @@
 //! HTTP API of OpenBao 2 (auth/jwt, auth/cert, auth/token/renew-self and revoke-self).
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use rempart_core::reference::Place;
 use rempart_secret::SecretString;
 use tokio::time::timeout;
 use vaultrs::api::AuthInfo;
@@ -35,13 +39,14 @@ pub enum Login {
     },
 }
 
-/// The token of one role.
+/// The token of one role. A copy is of the same login.
+#[derive(Clone)]
 pub(super) struct Session {
-    pub token: SecretString,
+    pub token: Arc<SecretString>,
     /// Counts logins: what was leased under one ends with it.
     pub serial: u64,
     /// What is known of the server's engines.
-    pub mounts: Vec<Mount>,
+    mounts: Arc<Mutex<Vec<Mount>>>,
     end: Instant,
     renewable: bool,
 }
@@ -50,11 +55,25 @@ impl Session {
     fn of(auth: AuthInfo, asked: Instant) -> Self {
         static LOGINS: AtomicU64 = AtomicU64::new(0);
         Self {
-            token: SecretString::new(auth.client_token),
+            token: Arc::new(SecretString::new(auth.client_token)),
             serial: LOGINS.fetch_add(1, Ordering::Relaxed),
-            mounts: Vec::new(),
+            mounts: Arc::default(),
             end: asked + Duration::from_secs(auth.lease_duration).min(MAX_LEASE),
             renewable: auth.renewable,
+        }
+    }
+
+    /// Where `place` is mounted, if that is known.
+    pub fn mount_of(&self, place: &Place) -> Option<Mount> {
+        let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        mounts.iter().find(|mount| mount.holds(place)).cloned()
+    }
+
+    /// Remembers a mount.
+    pub fn learn(&self, mount: Mount) {
+        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !mounts.contains(&mount) {
+            mounts.push(mount);
         }
     }
 
@@ -119,7 +138,7 @@ impl OpenBao {
                 tracing::info!(
                     "the vault does not renew the token for role {role}: {why}; the next start logs in again"
                 );
-                self.revoke(session).await;
+                self.revoke(&session).await;
                 None
             }
             Ok(Err(_)) | Err(_) => Some(session),
@@ -136,7 +155,7 @@ impl OpenBao {
     }
 
     /// Gives the token back.
-    pub(super) async fn revoke(&self, session: Session) {
+    pub(super) async fn revoke(&self, session: &Session) {
         let client = self.client(self.http.clone(), Some(&session.token));
         // A token that the server could not be told to revoke ends by itself; the agent forgets it either way.
         drop(vaultrs::token::revoke_self(&client.0).await);

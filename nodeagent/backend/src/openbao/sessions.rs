@@ -1,0 +1,110 @@
+//! The logins that are held, by role. Nobody waits here for the server: what is asked of it is asked with a copy.
+//!
+//! Must never keep a login that was made before everything was given up.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::session::Session;
+use crate::Lease;
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Sessions {
+    state: Mutex<State>,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts how often everything was given up.
+    epoch: u64,
+    of: HashMap<String, Session>,
+    /// Replaced ones, which serve their leases until they end.
+    retired: Vec<Session>,
+}
+
+impl Sessions {
+    /// The turn to log in under `role`: one at a time, so that the others find its login.
+    pub fn turn(&self, role: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(role.to_owned()).or_default().clone()
+    }
+
+    /// The one of `role`, if it can be used.
+    pub fn of(&self, role: &str) -> Option<Session> {
+        self.state().of.get(role).filter(|session| session.usable()).cloned()
+    }
+
+    /// The one that `lease` was given under, if it can be used.
+    pub fn of_lease(&self, lease: &Lease) -> Option<Session> {
+        let state = self.state();
+        let mut all = state.of.values().chain(&state.retired);
+        all.find(|session| session.serial == lease.session && session.usable())
+            .cloned()
+    }
+
+    /// To be said when a login begins.
+    pub fn epoch(&self) -> u64 {
+        self.state().epoch
+    }
+
+    /// Holds a login that began in `epoch`; the one before it serves its leases to its end. Gives it back when everything was given up
+    /// meanwhile.
+    #[must_use]
+    pub fn put(&self, role: &str, session: Session, epoch: u64) -> Option<Session> {
+        let mut state = self.state();
+        if state.epoch != epoch {
+            return Some(session);
+        }
+        state.retired.retain(Session::usable);
+        let before = state.of.insert(role.to_owned(), session);
+        state.retired.extend(before.filter(Session::usable));
+        None
+    }
+
+    /// Every role with its login.
+    pub fn all(&self) -> Vec<(String, Session)> {
+        let state = self.state();
+        state
+            .of
+            .iter()
+            .map(|(role, session)| (role.clone(), session.clone()))
+            .collect()
+    }
+
+    /// The same login with another end, if it is still the role's.
+    pub fn renew(&self, role: &str, session: Session) {
+        if let Some(known) = self
+            .state()
+            .of
+            .get_mut(role)
+            .filter(|known| known.serial == session.serial)
+        {
+            *known = session;
+        }
+    }
+
+    /// Lets go of a role's login, if it is still this one.
+    pub fn remove(&self, role: &str, serial: u64) {
+        let mut state = self.state();
+        if state.of.get(role).is_some_and(|known| known.serial == serial) {
+            state.of.remove(role);
+        }
+    }
+
+    /// Gives up everything.
+    pub fn drain(&self) -> Vec<Session> {
+        let mut state = self.state();
+        state.epoch += 1;
+        let of = std::mem::take(&mut state.of);
+        of.into_values().chain(std::mem::take(&mut state.retired)).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Single operations on maps; a panic leaves them whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
