@@ -8,6 +8,8 @@ pub const GUARD_SOCKET: &str = "/run/rempart-guard/guard.sock";
 pub const EVIDENCE_SOCKET: &str = "/run/rempart/evidence.sock";
 /// Links of `file` deliveries: `UNITS/UNIT/NAME`.
 pub const UNITS: &str = "/run/rempart/units";
+/// Standard input, output and error of units that `rempart run` starts: `STDIO/UNIT/0` to `2`.
+pub const STDIO: &str = "/run/rempart-run";
 /// State of the agent.
 pub const STATE: &str = "/var/lib/rempart";
 /// Configuration of the agent, with `conf.d/*.toml` beside it.

@@ -95,7 +95,8 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
                 );
                 Units::default()
             }
-        },
+        }
+        .allowing(setup.settings.run_roles.clone()),
     );
     let mounts = mounts::trusted().context("the table of mounts cannot be read; the agent needs /proc")?;
     let arming = Arming {
@@ -120,7 +121,16 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         arming,
     );
 
-    publish(&bus, &setup, &node, &audit, &guard, &units).await?;
+    let agent = Agent {
+        node: node.clone(),
+        name: setup.settings.node.clone(),
+        audit: audit.clone(),
+        guard: guard.clone(),
+        units: units.clone(),
+        backend: backend.clone(),
+        degraded: setup.settings.degraded,
+    };
+    publish(&bus, agent).await?;
     let socket = &setup.places.socket;
     let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
     let releases = Releases {
@@ -183,22 +193,7 @@ async fn connect(address: Option<&str>) -> zbus::Result<zbus::Connection> {
     }
 }
 
-async fn publish(
-    bus: &zbus::Connection,
-    setup: &Setup,
-    node: &Arc<Node>,
-    audit: &Arc<Audit>,
-    guard: &Guard,
-    units: &Arc<Units>,
-) -> anyhow::Result<()> {
-    let agent = Agent {
-        node: node.clone(),
-        name: setup.settings.node.clone(),
-        audit: audit.clone(),
-        guard: guard.clone(),
-        units: units.clone(),
-        degraded: setup.settings.degraded,
-    };
+async fn publish(bus: &zbus::Connection, agent: Agent) -> anyhow::Result<()> {
     bus.object_server().at(PATH, agent).await?;
     bus.request_name(NAME)
         .await
