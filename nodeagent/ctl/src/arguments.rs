@@ -15,6 +15,11 @@ use crate::{
     failure::Failure,
     policy::{self, PolicyCommand},
     status, talk,
+    units::{
+        diff::{self, Diff},
+        validate::{self, Validate},
+        wrap::{self, Unwrap, Wrap},
+    },
 };
 
 /// Node agent for confidential machines: state, attestation, events, and health.
@@ -61,6 +66,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Opt a service in by a drop-in: which secrets it gets, and how.
+    Wrap(Wrap),
+    /// Remove the drop-in that wrap wrote.
+    Unwrap(Unwrap),
+    /// A service's commands as written against as systemd will run them.
+    Diff(Diff),
+    /// What is wrong with the services that opted in.
+    Validate(Validate),
     /// Completion script for a shell, on standard output.
     Completions {
         /// Which shell.
@@ -120,7 +133,7 @@ impl EvidenceFormat {
 }
 
 /// Reads the command line and does what it says. Bad usage ends the process with EX_USAGE.
-pub fn run() -> Result<ExitCode, Failure> {
+pub fn command_line() -> Result<ExitCode, Failure> {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| {
         // Help and version are no errors and go to standard output.
         let code = if error.use_stderr() {
@@ -147,6 +160,10 @@ pub fn run() -> Result<ExitCode, Failure> {
         }
         Command::Policy(asked) => policy::run(&asked),
         Command::BreakGlass(asked) => block(breakglass::run(bus, &asked)),
+        Command::Wrap(told) => wrap::wrap(&told),
+        Command::Unwrap(told) => wrap::unwrap(&told),
+        Command::Diff(told) => diff::diff(&told),
+        Command::Validate(told) => block(validate::validate(bus, &told)),
         Command::Doctor { json } => block(doctor::run(bus, json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());

@@ -45,21 +45,21 @@ pub enum Kind {
 impl Candidate {
     /// All of `units`.
     pub fn all(units: &Units) -> Vec<Self> {
-        let named = units.names().into_iter().map(|name| {
-            let kind = if unit_type(name) == Some(".service") {
-                Kind::Service
-            } else {
-                Kind::Other
-            };
-            (name, units.files(name), kind)
-        });
+        let named = units.names().into_iter().filter_map(|name| Self::of(units, name));
         let prefixes = units
             .prefixes()
-            .map(|name| (name, units.files_of_prefix(name), Kind::Prefix));
-        named
-            .chain(prefixes)
-            .filter_map(|(name, found, kind)| Self::new(name, found, kind))
-            .collect()
+            .filter_map(|name| Self::new(name, units.files_of_prefix(name), Kind::Prefix));
+        named.chain(prefixes).collect()
+    }
+
+    /// The unit `name` of `units`, no alias; `None` when none of its files mentions the section.
+    pub fn of(units: &Units, name: &str) -> Option<Self> {
+        let kind = if unit_type(name) == Some(".service") {
+            Kind::Service
+        } else {
+            Kind::Other
+        };
+        Self::new(name, units.files(name), kind)
     }
 
     /// `None` when no file mentions the section: then nothing can have opted in.
