@@ -14,6 +14,7 @@ use crate::{
     doctor,
     failure::Failure,
     policy::{self, PolicyCommand},
+    run::{self, Run},
     status, talk,
     units::{
         diff::{self, Diff},
@@ -74,6 +75,14 @@ enum Command {
     Diff(Diff),
     /// What is wrong with the services that opted in.
     Validate(Validate),
+    /// Run a service, or a command, with its secrets on this terminal.
+    Run(Run),
+    /// Man pages, one a command, into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Completion script for a shell, on standard output.
     Completions {
         /// Which shell.
@@ -164,12 +173,23 @@ pub fn command_line() -> Result<ExitCode, Failure> {
         Command::Unwrap(told) => wrap::unwrap(&told),
         Command::Diff(told) => diff::diff(&told),
         Command::Validate(told) => block(validate::validate(bus, &told)),
+        Command::Run(told) => block(run::run(bus, &told)),
+        Command::Man { folder } => man(&folder),
         Command::Doctor { json } => block(doctor::run(bus, json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// For packages: rempart(1), and one page a command.
+fn man(folder: &Path) -> Result<ExitCode, Failure> {
+    clap_mangen::generate_to(Arguments::command(), folder).map_err(|error| Failure::Input {
+        path: folder.display().to_string(),
+        why: error.to_string(),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn block(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {

@@ -16,6 +16,8 @@ mod doctor;
 mod failure;
 /// `rempart policy`.
 mod policy;
+/// `rempart run`.
+mod run;
 /// `rempart status`.
 mod status;
 /// systemd, as its client sees it on the bus.
