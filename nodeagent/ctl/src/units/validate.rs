@@ -28,6 +28,10 @@ use crate::{
 
 /// `validate`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Of a unit that cannot be wrapped the first defect is told. A finding in JSON has unit, what and do, and file and line where \
+    a line is at fault. Exit status 0: nothing was found; 78: something."
+)]
 pub struct Validate {
     /// Services; all that opted in, when none is named.
     units: Vec<ServiceName>,
