@@ -67,6 +67,8 @@ pub struct Item {
     pub path: Option<String>,
 }
 
+/// How the names of units begin that `rempart run` makes for a command.
+pub const RUN_UNIT: &str = "rempart-run-";
 /// The descriptor number of the first file delivered; item `i` of the answer gets `FILE_FD_BASE + i`.
 pub const FILE_FD_BASE: i32 = 200;
 

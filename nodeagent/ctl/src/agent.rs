@@ -28,6 +28,10 @@ pub trait Agent {
     fn systemd_key(&self, systemd: u32) -> zbus::Result<String>;
     /// Everything, as JSON.
     fn status(&self) -> zbus::Result<String>;
+    /// Nothing, or why the unit gets no secret as it is defined now.
+    fn check_unit(&self, unit: &str) -> zbus::Result<String>;
+    /// For each reference nothing, or why a unit of that role does not get it.
+    fn check_secrets(&self, role: &str, references: &[String]) -> zbus::Result<Vec<String>>;
     /// The last lines of the audit log.
     fn events(&self, max: u32) -> zbus::Result<Vec<String>>;
     /// The state changed.

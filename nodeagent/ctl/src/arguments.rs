@@ -14,7 +14,13 @@ use crate::{
     doctor,
     failure::Failure,
     policy::{self, PolicyCommand},
+    run::{self, Run},
     status, talk,
+    units::{
+        diff::{self, Diff},
+        validate::{self, Validate},
+        wrap::{self, Unwrap, Wrap},
+    },
 };
 
 /// Node agent for confidential machines: state, attestation, events, and health.
@@ -60,6 +66,22 @@ enum Command {
         /// As one JSON array.
         #[arg(long)]
         json: bool,
+    },
+    /// Opt a service in by a drop-in: which secrets it gets, and how.
+    Wrap(Wrap),
+    /// Remove the drop-in that wrap wrote.
+    Unwrap(Unwrap),
+    /// A service's commands as written against as systemd will run them.
+    Diff(Diff),
+    /// What is wrong with the services that opted in.
+    Validate(Validate),
+    /// Run a service, or a command, with its secrets on this terminal.
+    Run(Run),
+    /// Man pages, one a command, into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        folder: PathBuf,
     },
     /// Completion script for a shell, on standard output.
     Completions {
@@ -120,7 +142,7 @@ impl EvidenceFormat {
 }
 
 /// Reads the command line and does what it says. Bad usage ends the process with EX_USAGE.
-pub fn run() -> Result<ExitCode, Failure> {
+pub fn command_line() -> Result<ExitCode, Failure> {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| {
         // Help and version are no errors and go to standard output.
         let code = if error.use_stderr() {
@@ -147,12 +169,27 @@ pub fn run() -> Result<ExitCode, Failure> {
         }
         Command::Policy(asked) => policy::run(&asked),
         Command::BreakGlass(asked) => block(breakglass::run(bus, &asked)),
+        Command::Wrap(told) => wrap::wrap(&told),
+        Command::Unwrap(told) => wrap::unwrap(&told),
+        Command::Diff(told) => diff::diff(&told),
+        Command::Validate(told) => block(validate::validate(bus, &told)),
+        Command::Run(told) => block(run::run(bus, &told)),
+        Command::Man { folder } => man(&folder),
         Command::Doctor { json } => block(doctor::run(bus, json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// For packages: rempart(1), and one page a command.
+fn man(folder: &Path) -> Result<ExitCode, Failure> {
+    clap_mangen::generate_to(Arguments::command(), folder).map_err(|error| Failure::Input {
+        path: folder.display().to_string(),
+        why: error.to_string(),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn block(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {

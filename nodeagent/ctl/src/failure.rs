@@ -30,6 +30,20 @@ pub enum Failure {
         /// One line.
         why: String,
     },
+    /// systemd does not answer, or refuses.
+    #[error("systemd does not do it ({0}); check: systemctl is-system-running")]
+    Systemd(zbus::Error),
+    /// A unit, or what it is to be told, is wrong.
+    #[error("{unit}: {why}")]
+    Unit {
+        /// The unit, or the key.
+        unit: String,
+        /// One line: what, and what to do.
+        why: String,
+    },
+    /// There is no such unit.
+    #[error("{0}: there is no unit file of this name, or it is masked; see: systemctl list-unit-files")]
+    NoUnit(String),
     /// A defect of the machine or of this program.
     #[error("{0}")]
     Machine(String),
@@ -41,10 +55,12 @@ impl Failure {
         // Servers' and programs' words may be in it.
         eprintln!("rempart: {}", crate::talk::one_line(&self.to_string()));
         ExitCode::from(match self {
-            Self::AgentAway(_) | Self::NotAsked(_) => exit::UNAVAILABLE,
+            Self::AgentAway(_) | Self::NotAsked(_) | Self::Systemd(_) => exit::UNAVAILABLE,
             Self::NotAllowed(_) | Self::Refused(_) => exit::REFUSED,
             Self::AgentMalformed(_) => exit::PROTOCOL,
             Self::Input { .. } => exit::DATA,
+            Self::Unit { .. } => exit::CONFIG,
+            Self::NoUnit(_) => exit::NO_INPUT,
             Self::Machine(_) => exit::OS,
         })
     }

@@ -16,13 +16,19 @@ mod doctor;
 mod failure;
 /// `rempart policy`.
 mod policy;
+/// `rempart run`.
+mod run;
 /// `rempart status`.
 mod status;
+/// systemd, as its client sees it on the bus.
+mod systemd;
 /// `rempart gate` and `events`.
 mod talk;
+/// `rempart wrap`, `unwrap`, `diff` and `validate`.
+mod units;
 
 fn main() -> std::process::ExitCode {
-    match arguments::run() {
+    match arguments::command_line() {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

@@ -17,6 +17,9 @@ struct Status {
     reason: String,
     unlocked_until_us: u64,
     roles: Vec<String>,
+    /// Absent: an agent of an older release, which has none.
+    #[serde(default)]
+    run_roles: Vec<String>,
     degraded: String,
     guard: guard::Status,
     /// Absent: an agent of an older release.
@@ -134,6 +137,10 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
         );
     }
     println!("roles       {}", listed(&status.roles));
+    if !status.run_roles.is_empty() {
+        let roles = listed(&status.run_roles);
+        println!("run         root obtains what these roles may read, by rempart run: {roles} ([run] roles)");
+    }
     for line in status.attestation.lines() {
         println!("{}", one_line(&line));
     }

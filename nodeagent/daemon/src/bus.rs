@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{Seek, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use nix::{
@@ -14,7 +15,8 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
 };
 use rempart_api::bus::PATH;
-use rempart_core::config::Degraded;
+use rempart_backend::{Backend, BackendError};
+use rempart_core::{config::Degraded, reference::Reference, unitfile::MAX_SECRETS};
 use rempart_secretmem::Memory;
 use serde_json::json;
 use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
@@ -24,10 +26,14 @@ use crate::{
     guard::Guard,
     lease::Leases,
     lock::Lock,
-    node::Node,
+    node::{Node, Results},
     release::{Stale, Units},
 };
 
+/// Time for the vault to say whether one secret is there.
+const CHECK: Duration = Duration::from_secs(10);
+/// Longest name of a role, in bytes.
+const MAX_ROLE: usize = 64;
 /// Most events handed out in one call.
 const MAX_EVENTS: u32 = 1000;
 
@@ -49,6 +55,8 @@ pub struct Agent {
     pub lock: Arc<Lock>,
     /// What is kept for outages.
     pub stale: Arc<Stale>,
+    /// The vault.
+    pub backend: Arc<dyn Backend>,
     /// What a kernel that does not enforce means.
     pub degraded: Degraded,
 }
@@ -118,6 +126,7 @@ impl Agent {
             "leases": self.leases.told(),
             "offline": self.stale.told(),
             "stopped": self.lock.stopped(),
+            "run_roles": self.units.run_roles(),
             "audit_head": hex::encode(self.audit.head()),
         })
         .to_string()
@@ -133,6 +142,37 @@ impl Agent {
     /// What systemd of release `systemd` needs to sign its reports with this node's attestation key: a file's text, no secret.
     async fn systemd_key(&self, systemd: u32) -> fdo::Result<String> {
         self.node.systemd_key(systemd).await.map_err(fdo::Error::Failed)
+    }
+
+    /// An empty text, or one line why `unit`, as it is defined now, would get nothing.
+    async fn check_unit(&self, unit: &str, #[zbus(connection)] bus: &Connection) -> fdo::Result<String> {
+        let checked = self.units.check(bus, unit).await;
+        let refused = checked.map_err(|error| fdo::Error::Failed(format!("systemd does not tell: {error}")))?;
+        Ok(refused.map_or_else(
+            |refusal| refusal.to_string().replace(char::is_control, " "),
+            |()| String::new(),
+        ))
+    }
+
+    /// For each reference an empty text, or one line why a unit of `role` does not get that secret now. Values are wiped here.
+    async fn check_secrets(&self, role: &str, references: Vec<String>) -> fdo::Result<Vec<String>> {
+        if references.len() > MAX_SECRETS {
+            return Err(fdo::Error::InvalidArgs(format!("more than {MAX_SECRETS} references")));
+        }
+        // As `Role=` has it: it becomes a part of a request to the vault.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if role.is_empty() || role.len() > MAX_ROLE || !role.bytes().all(plain) {
+            return Err(fdo::Error::InvalidArgs("this is no role".into()));
+        }
+        self.node.may_release().map_err(fdo::Error::Failed)?;
+        let mut answers = Vec::new();
+        for reference in references {
+            answers.push(match reference.parse::<Reference>() {
+                Ok(reference) => self.check(role, reference).await?,
+                Err(error) => error.to_string(),
+            });
+        }
+        Ok(answers)
     }
 
     /// The last lines of the audit log, oldest first.
@@ -174,6 +214,20 @@ pub async fn announce(bus: Connection, node: Arc<Node>) -> zbus::Result<()> {
 }
 
 impl Agent {
+    /// An error when the vault says nothing about this secret.
+    async fn check(&self, role: &str, reference: Reference) -> fdo::Result<String> {
+        let (wanted, grants) = ([reference], Results(self.node.clone()));
+        let silent = |_| fdo::Error::Failed(format!("the vault did not answer within {} s", CHECK.as_secs()));
+        let fetched = tokio::time::timeout(CHECK, self.backend.fetch(role, &wanted, &grants)).await;
+        match fetched.map_err(silent)? {
+            Ok(_) => Ok(String::new()),
+            Err(
+                no @ (BackendError::Denied { .. } | BackendError::RoleNotGranted { .. } | BackendError::Absent { .. }),
+            ) => Ok(no.to_string()),
+            Err(error) => Err(fdo::Error::Failed(error.to_string())),
+        }
+    }
+
     async fn properties_changed(&self, emitter: &SignalEmitter<'_>) -> zbus::Result<()> {
         self.state_changed(emitter).await?;
         self.reason_changed(emitter).await?;

@@ -98,7 +98,8 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
                 );
                 Units::default()
             }
-        },
+        }
+        .allowing(setup.settings.run_roles.clone()),
     );
     let mounts = mounts::trusted().context("the table of mounts cannot be read; the agent needs /proc")?;
     let arming = Arming {
@@ -147,6 +148,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         leases: leases.clone(),
         lock: lock.clone(),
         stale: stale.clone(),
+        backend: backend.clone(),
         degraded: setup.settings.degraded,
     };
     publish(&bus, agent).await?;

@@ -4,7 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::node::{Node, VALUE, opt_in, talk};
+use rempart_harness::Container;
+
+use crate::{
+    node::{Node, VALUE, opt_in, talk},
+    stamp::SECRET,
+};
 
 /// Asks the agent as the wrapper does, from outside of any wrapped unit; prints what it says.
 const ASK: &str = "import socket
@@ -16,6 +21,15 @@ child = subprocess.run(['sh', '-c', 'echo ${DB_PASSWORD-absent}'], capture_outpu
 open('/run/proof', 'w').write(f\"{hashlib.sha256(os.environ['DB_PASSWORD'].encode()).hexdigest()} {child}\")
 ";
 
+/// A service for `rempart run`.
+const TOLD: &str = "[Service]\nType=oneshot\nStandardInput=file:/run/rempart-run/%n/0\nStandardOutput=file:/run/rempart-run/%n/1\n\
+                    StandardError=file:/run/rempart-run/%n/2\nExecStart=/usr/bin/python3 /usr/lib/rempart-test/told.py\n";
+/// What it does: a digest over the secret and its standard input, and a status of its own.
+const DIGEST: &str = "import hashlib, os, sys
+print(hashlib.sha256(os.environ['DB_PASSWORD'].encode() + sys.stdin.buffer.read()).hexdigest())
+sys.exit(7)
+";
+
 /// All of them; false when one failed.
 pub fn all(deb: &Path) -> Result<bool> {
     let service = "[Service]\nType=oneshot\nRemainAfterExit=yes\nDynamicUser=yes\nUser=prover\nRuntimeDirectory=prover\n\
@@ -24,6 +38,7 @@ pub fn all(deb: &Path) -> Result<bool> {
     let units = [
         ("prover.service".to_owned(), format!("{service}{}", opt_in())),
         ("stranger.service".to_owned(), stranger.to_owned()),
+        ("told.service".to_owned(), format!("{TOLD}{}", opt_in())),
     ];
     let node = Node::boot(deb, &units)?;
     let inside = &node.container;
@@ -32,6 +47,7 @@ pub fn all(deb: &Path) -> Result<bool> {
         "/usr/lib/rempart-test/service.py",
         SERVICE.replace("/run/proof", "/run/prover/proof"),
     )?;
+    inside.root().write("/usr/lib/rempart-test/told.py", DIGEST)?;
     let mut report = Report(true);
 
     let (started, said) = talk(inside, &["systemctl", "start", "prover.service"], "")?;
@@ -74,6 +90,7 @@ pub fn all(deb: &Path) -> Result<bool> {
         format!("{said}; {}", log())
     });
 
+    operators_commands(inside, &mut report)?;
     let journal = inside.output(&["journalctl", "--boot", "--output=cat"])?;
     report.row("no-secret-in-the-journal", !journal.contains(VALUE), || {
         "the value is in the journal".into()
@@ -84,6 +101,75 @@ pub fn all(deb: &Path) -> Result<bool> {
         audit.replace(VALUE, "THE VALUE")
     });
     Ok(report.0)
+}
+
+/// What `rempart run` and `rempart validate` get from the agent.
+fn operators_commands(inside: &Container, report: &mut Report) -> Result<()> {
+    let shell = |script: &str| talk(inside, &["sh", "-c", script], "");
+    let (_, digest) = talk(inside, &["sha256sum"], &format!("{VALUE} more"))?;
+    let digest = digest.trim_end_matches(['-', ' ']);
+    for name in ["run-gives-a-service-its-secret", "run-gives-it-again"] {
+        let (_, said) = shell("printf ' more' | rempart run told; echo $?")?;
+        report.row(name, said == format!("{digest}\n7"), || {
+            format!("{said}; wanted {digest} and 7")
+        });
+    }
+    let command = |role: &str| {
+        let run = format!("rempart run --role {role} --secret {SECRET}=kv/bench#value --");
+        shell(&format!(
+            "printf ' more' | {run} python3 /usr/lib/rempart-test/told.py; echo $?"
+        ))
+    };
+    let (_, said) = command("bench")?;
+    report.row(
+        "run-gives-a-command-a-role-that-the-owner-named",
+        said == format!("{digest}\n7"),
+        || said.clone(),
+    );
+    let (_, said) = command("other")?;
+    let refused = said.starts_with("77\n") && said.contains("[run] roles") && !said.contains(digest);
+    report.row("run-gives-a-command-no-other-role", refused, || said.clone());
+
+    // The same role in a unit that is not of run's making: its name says so, and that is all root can choose.
+    let new = format!(
+        "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /usr/lib/rempart-test/told.py\n{}",
+        opt_in()
+    );
+    inside.root().write("/etc/systemd/system/new.service", new)?;
+    let wrong = format!(
+        "[Service]\nExecStart=/bin/true\n[X-Rempart]\nWrap=yes\nRole=bench\nSecret={SECRET}=kv/bench#nothing\nSecret=B=kv/nowhere#x\n"
+    );
+    inside
+        .root()
+        .write("/etc/systemd/system/wrong.service", wrong.as_str())?;
+    inside.root().write(
+        "/etc/systemd/system/denied.service",
+        wrong.replace("Role=bench", "Role=other"),
+    )?;
+    inside.output(&["systemctl", "daemon-reload"])?;
+    let (started, _) = talk(inside, &["systemctl", "start", "new.service"], "")?;
+    let said = inside.journal("new.service")?;
+    report.row(
+        "a-new-unit-gets-nothing",
+        !started && said.contains("was not there"),
+        || said.clone(),
+    );
+
+    let (_, said) = shell("rempart validate new; echo $?")?;
+    let found =
+        said.starts_with("new.service: was not there, opted in,") && said.contains("reboot") && said.ends_with("\n78");
+    report.row("validate-tells-what-needs-a-reboot", found, || said.clone());
+
+    let (_, said) = shell("rempart validate prover told; echo $?")?;
+    report.row("validate-asks-the-vault-and-is-content", said == "0", || said.clone());
+    let (_, said) = shell("rempart validate wrong; echo $?")?;
+    let lines: Vec<&str> = said.lines().collect();
+    let found = matches!(lines[..], [_, a, b, "78"] if a.contains("wrong.service:6: ") && a.contains("kv/bench#nothing") && b.contains("wrong.service:7: "));
+    report.row("validate-finds-secrets-that-do-not-exist", found, || said.clone());
+    let (_, said) = shell("rempart validate denied; echo $?")?;
+    let found = said.contains("does not grant this node the role other") && said.ends_with("\n78");
+    report.row("validate-finds-roles-that-are-denied", found, || said.clone());
+    Ok(())
 }
 
 /// A refusal of the agent, and no items.

@@ -68,7 +68,7 @@ impl Node {
             format!(
                 "[node]\nname = \"{NODE}\"\n[verifier]\nurl = \"{id}\"\nca = \"/etc/rempart/ca.pem\"\n[tpm]\ntcti = \"{tcti}\"\n\
                  [vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"/etc/rempart/ca.pem\"\n\
-                 [guard]\ndegraded = \"allow\"\n[tee]\nprovider = \"none\"\n",
+                 [guard]\ndegraded = \"allow\"\n[tee]\nprovider = \"none\"\n[run]\nroles = [\"bench\"]\n",
                 bao.port()
             ),
         )?;

@@ -3,20 +3,12 @@
 //! Must never remove a refusal on the way of an error: only a judgement that is complete replaces it.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use rempart_core::unitfile::{SECTION, Source};
-
-use crate::dropin::{self, Judgement};
-use crate::units::{Found, Scope, Units, unit_type};
-
-/// Longest unit file that is read, in bytes; systemd itself stops at lines of 1 MiB.
-const MAX_FILE: u64 = 4 * 1024 * 1024;
-
-/// Sorts behind what people call their drop-ins.
-const NAME: &str = "zzzz-rempart.conf";
+use rempart_core::unitfile::SECTION;
+use rempart_rewrite::{Candidate, Judgement, Kind, Scope, Units, leaving, mentioned_in};
 
 /// A drop-in could not be written: the unit may start unwrapped, and without its secrets.
 #[derive(Debug, thiserror::Error)]
@@ -26,22 +18,6 @@ pub struct NotWritten {
     why: io::Error,
 }
 
-/// One unit, or one prefix, whose text mentions our section.
-struct Candidate {
-    name: String,
-    found: Found,
-    texts: Vec<(String, Option<String>)>,
-    output: PathBuf,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Service,
-    Prefix,
-    Other,
-}
-
 /// Writes the drop-ins under `late`.
 ///
 /// # Errors
@@ -49,44 +25,37 @@ enum Kind {
 pub fn generate(late: &Path, scope: &Scope) -> Result<(), NotWritten> {
     let units = Units::read(&scope.folders);
     for path in units.for_all_services() {
-        if read(&path).is_ok_and(|content| content.mentions) {
+        if mentioned_in(&path) {
             tell(&format!(
                 "{} is ignored: [{SECTION}] cannot opt in all services at once; give each service, or a name prefix, a drop-in",
                 path.display()
             ));
         }
     }
-    let candidates: Vec<Candidate> = candidates(&units, late);
+    let candidates = Candidate::all(&units);
     let mut outcome = Ok(());
     for candidate in &candidates {
-        outcome = write(
-            &candidate.output,
-            &candidate.refusal("rempart-generator did not finish"),
-        )
-        .or(outcome);
+        let refusal = candidate.refusal("rempart-generator did not finish");
+        outcome = write(&late.join(candidate.output()), &refusal).or(outcome);
     }
-    let prefixed = candidates.iter().any(|c| c.kind == Kind::Prefix);
+    let prefixed = candidates.iter().any(|c| c.kind() == Kind::Prefix);
     for candidate in &candidates {
+        let output = late.join(candidate.output());
         // A defect of ours must leave the refusal in place, and reach the next unit.
         let judged = catch_unwind(AssertUnwindSafe(|| candidate.judge(scope.user)));
         let written = match judged {
-            Ok(Judgement::Leave) if prefixed => write(&candidate.output, &dropin::leaving()),
-            Ok(Judgement::Leave) => fs::remove_file(&candidate.output).map_err(|why| NotWritten {
-                path: candidate.output.clone(),
-                why,
-            }),
-            Ok(Judgement::Wrap(text)) => write(&candidate.output, &text),
-            Ok(Judgement::Refuse(why)) => {
-                if candidate.kind != Kind::Prefix {
-                    tell(&format!("{} will not start: {why}", candidate.name));
+            Ok(Judgement::Leave) if prefixed => write(&output, &leaving()),
+            Ok(Judgement::Leave) => fs::remove_file(&output).map_err(|why| NotWritten { path: output, why }),
+            Ok(Judgement::Wrap(text)) => write(&output, &text),
+            Ok(Judgement::Refuse(defect)) => {
+                if candidate.kind() != Kind::Prefix {
+                    tell(&format!("{} will not start: {defect}", candidate.name()));
                 }
-                write(&candidate.output, &candidate.refusal(&why))
+                write(&output, &candidate.refusal(&defect.to_string()))
             }
             Err(_) => {
-                tell(&format!(
-                    "{} will not start: a defect of rempart-generator",
-                    candidate.name
-                ));
+                let name = candidate.name();
+                tell(&format!("{name} will not start: a defect of rempart-generator"));
                 Ok(())
             }
         };
@@ -108,160 +77,6 @@ pub fn tell(line: &str) {
     }
 }
 
-fn candidates(units: &Units, late: &Path) -> Vec<Candidate> {
-    let named = units.names().into_iter().map(|name| {
-        let kind = if unit_type(name) == Some(".service") {
-            Kind::Service
-        } else {
-            Kind::Other
-        };
-        (name, units.files(name), kind)
-    });
-    let prefixes = units
-        .prefixes()
-        .map(|name| (name, units.files_of_prefix(name), Kind::Prefix));
-    named
-        .chain(prefixes)
-        .filter_map(|(name, found, kind)| Candidate::new(name, found, kind, late))
-        .collect()
-}
-
-impl Candidate {
-    /// `None` when no file mentions the section: then nothing can have opted in.
-    fn new(name: &str, found: Found, kind: Kind, late: &Path) -> Option<Self> {
-        // A drop-in for all services is a mistake, and refusing them all would take the machine down.
-        let own = |path: &PathBuf| {
-            path.parent()
-                .and_then(Path::file_name)
-                .is_none_or(|dir| dir != "service.d")
-        };
-        let files = found.files.iter().filter_map(|path| match read(path) {
-            Ok(content) => Some((path, content)),
-            // A dangling link is no file for systemd either.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => Some((path, Content::default())),
-        });
-        let files: Vec<_> = files.collect();
-        if !files.iter().any(|(path, content)| own(path) && content.mentions) {
-            return None;
-        }
-        let texts = files
-            .into_iter()
-            .map(|(path, content)| (path.to_string_lossy().into_owned(), content.text))
-            .collect();
-        let output = late.join(format!("{name}.d")).join(output_name(&found.files));
-        Some(Self {
-            name: name.to_owned(),
-            texts,
-            output,
-            kind,
-            found,
-        })
-    }
-
-    fn judge(&self, user: bool) -> Judgement {
-        let mut sources = Vec::new();
-        for (path, text) in &self.texts {
-            match text {
-                Some(text) => sources.push(Source { path, text }),
-                None => {
-                    return Judgement::Refuse(format!(
-                        "{path} cannot be read, is longer than {MAX_FILE} bytes, or is not UTF-8"
-                    ));
-                }
-            }
-        }
-        let judged = dropin::judge(&sources);
-        if judged == Judgement::Leave {
-            return judged;
-        }
-        if user {
-            return Judgement::Refuse("units of a user manager cannot be wrapped".into());
-        }
-        match (self.kind, &self.found.unclear) {
-            (Kind::Other, _) => Judgement::Refuse(format!("only services can have a section [{SECTION}]")),
-            (Kind::Prefix, _) => Judgement::Refuse(
-                "it opted in by a drop-in for a name prefix, but its unit file was not there when generators ran; run `systemctl daemon-reload`"
-                    .into(),
-            ),
-            (_, Some(name)) => Judgement::Refuse(format!("it has several drop-ins called {name}; rename all but one")),
-            _ if !self.found.fragment => Judgement::Refuse(
-                "its unit file was not there when generators ran; run `systemctl daemon-reload` (units made by another generator cannot opt in)"
-                    .into(),
-            ),
-            _ => judged,
-        }
-    }
-
-    fn refusal(&self, why: &str) -> String {
-        if self.kind == Kind::Other {
-            dropin::refusing_other()
-        } else {
-            dropin::refusing(why)
-        }
-    }
-}
-
-/// What is known of a unit's file; nothing, when it cannot be read.
-#[derive(Default)]
-struct Content {
-    /// It has our section's name in it.
-    mentions: bool,
-    /// Its text, if it can be judged.
-    text: Option<String>,
-}
-
-/// Nothing but regular files is read: a pipe would hold up the boot.
-fn read(path: &Path) -> io::Result<Content> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("no regular file"));
-    }
-    let mut file = fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    let mut mentioned = false;
-    let mut first = true;
-    loop {
-        let read = file.by_ref().take(MAX_FILE).read_to_end(&mut bytes)?;
-        mentioned |= mentions(&bytes);
-        if first && (read as u64) < MAX_FILE {
-            let text = String::from_utf8(bytes).ok();
-            return Ok(Content {
-                mentions: mentioned,
-                text,
-            });
-        }
-        if read == 0 {
-            return Ok(Content {
-                mentions: mentioned,
-                text: None,
-            });
-        }
-        first = false;
-        // The end of each part is kept, so that no mention falls between two.
-        bytes.drain(..bytes.len() - SECTION.len());
-    }
-}
-
-/// No false negatives: a section header cannot be written without this word.
-fn mentions(bytes: &[u8]) -> bool {
-    bytes
-        .windows(SECTION.len())
-        .any(|w| w.eq_ignore_ascii_case(SECTION.as_bytes()))
-}
-
-/// A name that sorts behind every drop-in of the unit: the last one decides.
-fn output_name(files: &[PathBuf]) -> String {
-    let last = files
-        .iter()
-        .filter_map(|f| f.file_name())
-        .filter(|n| n.as_encoded_bytes().ends_with(b".conf"))
-        .max();
-    match last {
-        Some(last) if last.as_encoded_bytes() >= NAME.as_bytes() => format!("{}~rempart.conf", last.to_string_lossy()),
-        _ => NAME.to_owned(),
-    }
-}
-
 fn write(path: &Path, text: &str) -> Result<(), NotWritten> {
     let failed = |why| NotWritten {
         path: path.to_owned(),
@@ -278,6 +93,8 @@ fn write(path: &Path, text: &str) -> Result<(), NotWritten> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use rempart_rewrite::MAX_FILE;
 
     struct Machine(tempfile::TempDir);
 
@@ -398,7 +215,7 @@ mod tests {
             .arg(&pipe)
             .status()
             .expect("mkfifo");
-        assert!(made.success() && read(&pipe).is_err());
+        assert!(made.success() && !mentioned_in(&pipe));
     }
 
     #[test]

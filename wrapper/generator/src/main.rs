@@ -6,14 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-/// One `ExecStart=` line.
-mod command;
-/// The text of a drop-in, from the text of a unit.
-mod dropin;
 /// Both passes.
 mod generate;
-/// Units and drop-ins on disk.
-mod units;
 
 use std::process::ExitCode;
 
@@ -23,7 +17,7 @@ fn main() -> ExitCode {
         eprintln!("rempart-generator: usage: rempart-generator NORMAL EARLY LATE (systemd runs it)");
         return ExitCode::from(rempart_api::exit::USAGE);
     };
-    match generate::generate(late.as_ref(), &units::Scope::from_environment()) {
+    match generate::generate(late.as_ref(), &rempart_rewrite::Scope::from_environment()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             generate::tell(&failed.to_string());

@@ -26,6 +26,8 @@ pub struct Fragment {
     #[serde(default)]
     pub(super) memory: MemoryFragment,
     #[serde(default)]
+    pub(super) run: RunFragment,
+    #[serde(default)]
     pub(super) attest: AttestFragment,
 }
 
@@ -75,6 +77,7 @@ fragment!(GuardFragment {
     foreign_bpf: Vec<Loader>
 });
 fragment!(MemoryFragment { degraded: String });
+fragment!(RunFragment { roles: Vec<String> });
 fragment!(AttestFragment {
     interval: String,
     systemd_report: String
@@ -99,6 +102,7 @@ impl Fragment {
         self.vault.override_with(later.vault);
         self.guard.override_with(later.guard);
         self.memory.override_with(later.memory);
+        self.run.override_with(later.run);
         self.attest.override_with(later.attest);
         self
     }

@@ -4,7 +4,7 @@
 //! Later fragments override earlier ones key by key. Unknown keys are errors: a misspelt protection must
 //! never silently be the default.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use rempart_api::guard::{Loader, LoaderError, Mode};
 
@@ -117,6 +117,8 @@ pub struct Settings {
     pub foreign_bpf: Vec<Loader>,
     /// What it means that the agent's own memory is not secret.
     pub memory: Degraded,
+    /// Roles under which a command that no unit file defines gets secrets; none by default.
+    pub run_roles: BTreeSet<String>,
     /// Time between two attestations.
     pub interval: Duration,
     /// systemd's own report.
@@ -183,6 +185,7 @@ impl Settings {
                 list
             },
             memory: degraded("memory.degraded", merged.memory.degraded.as_deref())?,
+            run_roles: run_roles(merged.run.roles.unwrap_or_default())?,
             interval: interval(merged.attest.interval.as_deref().unwrap_or("10m"))?,
             systemd_report,
         })
@@ -202,6 +205,19 @@ fn degraded(key: &'static str, word: Option<&str>) -> Result<Degraded, ConfigErr
         None | Some("refuse") => Ok(Degraded::Refuse),
         Some("allow") => Ok(Degraded::Allow),
         Some(other) => Err(value(key, other, "must be \"refuse\" or \"allow\"")),
+    }
+}
+
+/// Each by its name: there is no word for all of them.
+fn run_roles(words: Vec<String>) -> Result<BTreeSet<String>, ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match words.iter().find(|word| word.is_empty() || !word.bytes().all(plain)) {
+        Some(word) => Err(value(
+            "run.roles",
+            word,
+            "each must be a role's name, as `Role=` has it",
+        )),
+        None => Ok(words.into_iter().collect()),
     }
 }
 
@@ -263,6 +279,7 @@ mod tests {
         let settings = judge(GOOD).expect("a whole configuration");
         assert_eq!(settings.degraded, Degraded::Refuse);
         assert_eq!(settings.interval, Duration::from_secs(600));
+        assert!(settings.run_roles.is_empty());
         assert_eq!(settings.systemd_report, SystemdReport::Off);
         assert_eq!(settings.tpm.tcti, "device:/dev/tpmrm0");
         assert_eq!(
@@ -287,8 +304,20 @@ mod tests {
         let example = example.expect("what an operator copies");
         let plain = judge(GOOD).expect("a whole configuration");
         assert_eq!(
-            (example.tee, example.degraded, example.interval, example.systemd_report),
-            (plain.tee, plain.degraded, plain.interval, plain.systemd_report)
+            (
+                example.tee,
+                example.degraded,
+                example.interval,
+                example.systemd_report,
+                example.run_roles
+            ),
+            (
+                plain.tee,
+                plain.degraded,
+                plain.interval,
+                plain.systemd_report,
+                plain.run_roles
+            )
         );
         assert_eq!(example.tpm.tcti, plain.tpm.tcti);
         assert!(!example.vault.by_certificate());
@@ -382,6 +411,8 @@ mod tests {
             ("[node]", "[tee]\nvmpl = -1\n[node]", "vmpl"),
             ("[node]", "[tee]\nprovider = \"none\"\nvmpl = 1\n[node]", "tee.vmpl"),
             ("[node]", "[tee]\nprovider = \"vtpm-nv\"\nvmpl = 0\n[node]", "tee.vmpl"),
+            ("[node]", "[run]\nroles = [\"*\"]\n[node]", "run.roles"),
+            ("[node]", "[run]\nroles = \"ops\"\n[node]", "roles"),
             ("[node]", "[tpm]\npcrs = \"4\"\n[node]", "pcrs"),
         ] {
             let error = judge(&GOOD.replacen(from, to, 1)).expect_err(word);

@@ -20,6 +20,7 @@ mod predict;
 mod sign;
 
 pub use arguments::PolicyCommand;
+pub use file::print_json;
 
 use self::arguments::CorimCommand;
 use crate::failure::Failure;

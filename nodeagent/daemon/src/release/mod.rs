@@ -108,6 +108,16 @@ pub enum Refusal {
         /// The unit.
         unit: String,
     },
+    /// A command that the operator named.
+    #[error(
+        "{unit} is a command that `rempart run` was given, and [run] roles in this machine's configuration does not name the role {role}; run a service that had opted in at boot (rempart run UNIT), or have the owner name the role in the measured configuration"
+    )]
+    RunNotAllowed {
+        /// The unit.
+        unit: String,
+        /// Its role.
+        role: String,
+    },
     /// A second request of one start.
     #[error("{unit} has already got its secrets for this start; they are given once, restart it to get them again")]
     UnitServed {

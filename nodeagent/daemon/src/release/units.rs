@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use rempart_api::agent::RUN_UNIT;
 use rempart_core::{
     snapshot::{Definition, Snapshot, Verdict},
     unitfile::{OptIn, SECTION, Source, read_opt_in},
@@ -90,6 +91,8 @@ pub struct Units {
     served: Mutex<BTreeMap<String, (String, BTreeSet<usize>)>>,
     /// Units of which the guard remembers another definition, with its words.
     withdrawn: Mutex<BTreeMap<String, String>>,
+    /// Roles under which a unit of `rempart run` gets secrets although it was not there.
+    run_roles: BTreeSet<String>,
 }
 
 /// What the units were at the agent's first start in this boot: an agent that is started again must not take what
@@ -124,6 +127,8 @@ impl Units {
                 None => drop(names.insert(name)),
             }
         }
+        // Their names stand for another command each time, so there is nothing to hold them to.
+        names.retain(|name| !name.starts_with(RUN_UNIT));
         let mut units = Self::default();
         let mut whole = !boot_id.is_empty();
         for name in names {
@@ -148,6 +153,13 @@ impl Units {
         Ok(units)
     }
 
+    /// The same with the owner's word (`[run] roles`) for commands that no unit file defines.
+    #[must_use]
+    pub fn allowing(mut self, run_roles: BTreeSet<String>) -> Self {
+        self.run_roles = run_roles;
+        self
+    }
+
     /// What the caller's unit opted into, if its files are what they were.
     pub fn judge(&self, caller: &Caller) -> Result<OptIn, Refusal> {
         let unit = || caller.unit.clone();
@@ -159,19 +171,47 @@ impl Units {
                 why: error.to_string(),
             })?
             .ok_or_else(|| Refusal::UnitNotOptedIn { unit: unit() })?;
-        let withdrawn = self
-            .withdrawn
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&caller.unit)
-            .cloned();
-        if let Some(what) = withdrawn {
-            return Err(Refusal::UnitChanged { unit: unit(), what });
+        if caller.unit.starts_with(RUN_UNIT) {
+            return self.judge_run(caller, opt_in);
         }
-        match self.snapshot.judge(&caller.unit, &definition(&files, &caller.files)) {
-            Verdict::Unchanged => Ok(opt_in),
-            Verdict::Changed(what) => Err(Refusal::UnitChanged { unit: unit(), what }),
-            Verdict::Unknown => Err(Refusal::UnitNew { unit: unit() }),
+        self.compare(&caller.unit, &definition(&files, &caller.files))?;
+        Ok(opt_in)
+    }
+
+    /// Whether `name`, as systemd would start it now, is what was recorded. The error is systemd's.
+    pub async fn check(&self, bus: &Connection, name: &str) -> zbus::Result<Result<(), Refusal>> {
+        let manager = ManagerProxy::new(bus).await?;
+        let (unit, service) = manager::properties(bus, manager.load_unit(name).await?).await?;
+        let (id, place): (String, Files) = (manager::property(&unit, "Id")?, Files::of(&unit, &service)?);
+        Ok(read(&id, &place).and_then(|files| self.compare(&id, &definition(&files, &place))))
+    }
+
+    fn compare(&self, unit: &str, now: &Definition) -> Result<(), Refusal> {
+        let named = || unit.to_owned();
+        let withdrawn = self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(what) = withdrawn.get(unit).cloned() {
+            return Err(Refusal::UnitChanged { unit: named(), what });
+        }
+        match self.snapshot.judge(unit, now) {
+            Verdict::Unchanged => Ok(()),
+            Verdict::Changed(what) => Err(Refusal::UnitChanged { unit: named(), what }),
+            Verdict::Unknown => Err(Refusal::UnitNew { unit: named() }),
+        }
+    }
+
+    /// Roles of [`Self::allowing`].
+    pub fn run_roles(&self) -> &BTreeSet<String> {
+        &self.run_roles
+    }
+
+    /// A unit that root made in this boot, with a command of root's choice: only the owner can say that root may have what the role gets.
+    fn judge_run(&self, caller: &Caller, opt_in: OptIn) -> Result<OptIn, Refusal> {
+        match &opt_in.role {
+            Some(role) if self.run_roles.contains(role) => Ok(opt_in),
+            role => Err(Refusal::RunNotAllowed {
+                unit: caller.unit.clone(),
+                role: role.clone().unwrap_or_default(),
+            }),
         }
     }
 
@@ -455,6 +495,30 @@ mod tests {
         assert!(matches!(units.judge(&asks), Err(Refusal::UnitMalformed { .. })));
         std::fs::remove_file(&asks.files.fragment).expect("remove");
         assert!(matches!(units.judge(&asks), Err(Refusal::UnitUnreadable { .. })));
+    }
+
+    #[test]
+    fn a_command_of_run_gets_secrets_of_the_roles_that_the_owner_named_and_no_other_unit_does() {
+        let (folder, units) = recorded("[X-Rempart]\nWrap=yes\nRole=ops\n");
+        let units = units.allowing(BTreeSet::from(["ops".to_owned()]));
+        let mut asks = caller(folder.path(), "1");
+        asks.unit = "rempart-run-ops-0.service".into();
+        assert_eq!(units.judge(&asks).expect("named").role.as_deref(), Some("ops"));
+        assert!(matches!(
+            Units::default().judge(&asks),
+            Err(Refusal::RunNotAllowed { .. })
+        ));
+        for other in ["Role=web\n", ""] {
+            std::fs::write(&asks.files.fragment, format!("[X-Rempart]\nWrap=yes\n{other}")).expect("write");
+            let refused = units.judge(&asks).expect_err("another role").to_string();
+            assert!(refused.contains("[run] roles"), "{refused}");
+        }
+        std::fs::write(&asks.files.fragment, "[X-Rempart]\nWrap=yes\nRole=ops\n").expect("write");
+        asks.unit = "new.service".into();
+        assert!(
+            matches!(units.judge(&asks), Err(Refusal::UnitNew { .. })),
+            "only what run makes"
+        );
     }
 
     #[test]

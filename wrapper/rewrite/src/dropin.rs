@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use rempart_api::{agent::lock_limit, path::WRAP};
-use rempart_core::unitfile::{Entry, Source, entries, read_opt_in};
+use rempart_core::unitfile::{Assignment, Entry, Source, entries, read_opt_in};
 
-use crate::command::rewrite;
+use crate::{command::rewrite, defect::Defect};
 
 /// Longest reason that goes into a drop-in, in characters: a journal line, not a report.
 const MAX_REASON: usize = 600;
@@ -21,7 +21,7 @@ pub enum Judgement {
     /// The drop-in that wraps it.
     Wrap(String),
     /// Why it may not start.
-    Refuse(String),
+    Refuse(Defect),
 }
 
 /// Judges a service by `files`: its fragment, then its drop-ins in systemd's order.
@@ -29,14 +29,35 @@ pub fn judge(files: &[Source<'_>]) -> Judgement {
     match read_opt_in(files) {
         Ok(None) => Judgement::Leave,
         Ok(Some(opt_in)) => wrapping(files, opt_in.heap).map_or_else(Judgement::Refuse, Judgement::Wrap),
-        Err(why) => Judgement::Refuse(why.to_string()),
+        Err(why) => Judgement::Refuse(Defect::Section(why)),
     }
+}
+
+/// One `ExecStart=` that counts, which may hold several commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The unit file.
+    pub file: String,
+    /// Its line.
+    pub line: usize,
+    /// As the file has it, continuation lines joined.
+    pub written: String,
+    /// With the wrapper.
+    pub wrapped: String,
+}
+
+/// The commands of a service, by `files` in systemd's order.
+///
+/// # Errors
+/// What cannot be rewritten.
+pub fn commands(files: &[Source<'_>]) -> Result<Vec<Command>, Defect> {
+    Service::read(files).map(|service| service.start)
 }
 
 /// The settings of the `[Service]` section that matter here, as systemd merges them.
 #[derive(Default)]
 struct Service {
-    start: Vec<String>,
+    start: Vec<Command>,
     system_calls: bool,
     address_families: bool,
     no_exec: bool,
@@ -52,49 +73,70 @@ struct Service {
 /// back, and so would an environment file, which no digest covers: only what the unit's own text sets counts.
 const LOADER: [&str; 4] = ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"];
 
-fn wrapping(files: &[Source<'_>], heap: Option<u64>) -> Result<String, String> {
-    let mut service = Service::default();
-    for file in files {
-        let found = entries(file.text).map_err(|e| format!("{}:{}: {e}", file.path, e.line()))?;
-        for entry in found {
-            let Entry::Assignment(a) = entry else { continue };
-            if a.section != "Service" {
-                continue;
-            }
-            let set = !a.value.is_empty();
-            match a.key.as_str() {
-                "ExecStart" if set => {
-                    let line = rewrite(&a.value).map_err(|e| format!("{}:{}: ExecStart=: {e}", file.path, a.line))?;
-                    service.start.push(line);
-                }
-                "ExecStart" => service.start.clear(),
-                "SystemCallFilter" => service.system_calls = set,
-                "RestrictAddressFamilies" => service.address_families = set,
-                "LimitMEMLOCK" => service.lock_limit = set,
-                "NoExecPaths" => service.no_exec = set,
-                "RootDirectory" | "RootImage" if set && a.value != "/" => service.root = Some(a.key),
-                "RootDirectory" | "RootImage" if service.root.as_ref() == Some(&a.key) => service.root = None,
-                "Environment" if set => {
-                    let sets = |name: &&str| a.value.contains(&format!("{name}="));
-                    service.own_loader.extend(LOADER.into_iter().filter(sets));
-                }
-                "Environment" => service.own_loader.clear(),
-                _ => {}
-            }
-        }
-    }
+fn wrapping(files: &[Source<'_>], heap: Option<u64>) -> Result<String, Defect> {
+    let service = Service::read(files)?;
     if service.start.is_empty() {
-        return Err("the unit has no ExecStart= to wrap".into());
+        return Err(Defect::NoCommand);
     }
     if let Some(key) = service.root {
-        return Err(format!(
-            "it has {key}=, and the wrapper is not in there; remove {key}= or Wrap=yes"
-        ));
+        return Err(Defect::OtherRoot(key));
     }
     Ok(service.text(heap))
 }
 
 impl Service {
+    fn read(files: &[Source<'_>]) -> Result<Self, Defect> {
+        let mut service = Self::default();
+        for file in files {
+            let syntax = |why| Defect::Syntax {
+                file: file.path.to_owned(),
+                why,
+            };
+            for entry in entries(file.text).map_err(syntax)? {
+                match entry {
+                    Entry::Assignment(assignment) if assignment.section == "Service" => {
+                        service.assign(file.path, assignment)?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(service)
+    }
+
+    fn assign(&mut self, file: &str, a: Assignment) -> Result<(), Defect> {
+        let set = !a.value.is_empty();
+        match a.key.as_str() {
+            "ExecStart" if set => {
+                let wrapped = rewrite(&a.value).map_err(|why| Defect::Command {
+                    file: file.to_owned(),
+                    line: a.line,
+                    why,
+                })?;
+                self.start.push(Command {
+                    file: file.to_owned(),
+                    line: a.line,
+                    written: a.value,
+                    wrapped,
+                });
+            }
+            "ExecStart" => self.start.clear(),
+            "SystemCallFilter" => self.system_calls = set,
+            "RestrictAddressFamilies" => self.address_families = set,
+            "LimitMEMLOCK" => self.lock_limit = set,
+            "NoExecPaths" => self.no_exec = set,
+            "RootDirectory" | "RootImage" if set && a.value != "/" => self.root = Some(a.key),
+            "RootDirectory" | "RootImage" if self.root.as_ref() == Some(&a.key) => self.root = None,
+            "Environment" if set => {
+                let sets = |name: &&str| a.value.contains(&format!("{name}="));
+                self.own_loader.extend(LOADER.into_iter().filter(sets));
+            }
+            "Environment" => self.own_loader.clear(),
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn text(&self, heap: Option<u64>) -> String {
         let mut text = String::from(
             "# Written by rempart-generator: this unit opted in by its section [X-Rempart].\n\
@@ -132,9 +174,9 @@ impl Service {
             text.push_str("ExecPaths=/usr/lib/rempart\n");
         }
         text.push_str("ExecStart=\n");
-        for line in &self.start {
+        for command in &self.start {
             text.push_str("ExecStart=");
-            text.push_str(line);
+            text.push_str(&command.wrapped);
             text.push('\n');
         }
         text
@@ -220,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn each_command_is_known_by_its_place_as_written_and_as_it_will_run() {
+        let files = [
+            Source {
+                path: "a.service",
+                text: "[Service]\nExecStart=/bin/a\n",
+            },
+            Source {
+                path: "b.conf",
+                text: "[Service]\nExecStart=\nExecStart=-/bin/b \\\n  c\n",
+            },
+        ];
+        let command = Command {
+            file: "b.conf".into(),
+            line: 3,
+            written: "-/bin/b  c".into(),
+            wrapped: "-/usr/lib/rempart/rempart-wrap -- /bin/b c".into(),
+        };
+        assert_eq!(commands(&files), Ok(vec![command]));
+    }
+
+    #[test]
     fn a_reset_forgets_what_came_before_only_in_its_section() {
         let unit = "[Service]\nExecStart=relative\nExecStart=\nExecStart=/bin/b\n[Install]\nExecStart=/bin/c\n";
         assert_eq!(
@@ -289,6 +352,7 @@ mod tests {
         let Judgement::Refuse(why) = with("[Service]\nExecStart=/bin/a\nRootDirectory=/srv/a\n") else {
             panic!()
         };
+        let why = why.to_string();
         assert!(
             why.contains("RootDirectory=") && refusing(&why).contains("\nRootDirectory=\n"),
             "{why}"
@@ -302,15 +366,16 @@ mod tests {
         let Judgement::Refuse(why) = with("[Service]\n\nExecStart=/bin/$X\n") else {
             panic!()
         };
-        assert!(why.starts_with("a.service:3: ExecStart=: "), "{why}");
+        assert!(why.to_string().starts_with("a.service:3: ExecStart=: "), "{why}");
+        assert_eq!(why.place(), Some(("a.service", Some(3))));
         let files = [Source {
             path: "r.conf",
             text: "[X-Rempart]\nWrap=yes\nRoll=1\n",
         }];
-        assert_eq!(
-            judge(&files),
-            Judgement::Refuse("r.conf:3: unknown key Roll in [X-Rempart]".into())
-        );
+        let Judgement::Refuse(why) = judge(&files) else {
+            panic!()
+        };
+        assert_eq!(why.to_string(), "r.conf:3: unknown key Roll in [X-Rempart]");
         assert!(matches!(with("[Service]\nUser=x\n"), Judgement::Refuse(_)));
         assert!(matches!(
             with("[Service]\r\nExecStart=/bin/a\r\n"),

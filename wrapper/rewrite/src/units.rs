@@ -52,6 +52,14 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Where units of users come from that are not in one user's home.
+    pub fn users() -> Self {
+        Self {
+            folders: distinct(USER.map(PathBuf::from).to_vec()),
+            user: true,
+        }
+    }
+
     /// As systemd tells it: `$SYSTEMD_SCOPE` (251 and later), and `$SYSTEMD_UNIT_PATH`, which the manager obeys too.
     pub fn from_environment() -> Self {
         let user = std::env::var_os("SYSTEMD_SCOPE").is_some_and(|scope| scope == "user");
@@ -71,11 +79,18 @@ impl Scope {
                 folders.extend(SYSTEM.map(PathBuf::from));
             }
         }
-        // /lib and /usr/lib are one folder on merged systems: a file must not seem to stand in two.
-        let mut seen = BTreeSet::new();
-        folders.retain(|f| fs::canonicalize(f).is_ok_and(|real| seen.insert(real)));
-        Self { folders, user }
+        Self {
+            folders: distinct(folders),
+            user,
+        }
     }
+}
+
+/// /lib and /usr/lib are one folder on merged systems: a file must not seem to stand in two.
+fn distinct(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    folders.retain(|f| fs::canonicalize(f).is_ok_and(|real| seen.insert(real)));
+    folders
 }
 
 /// Everything of the load path.
@@ -227,7 +242,8 @@ impl Units {
         }
     }
 
-    fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
+    /// The unit that `name` is an alias of; itself, when it is none.
+    pub fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
         let mut name = name;
         for _ in 0..MAX_ALIASES {
             match self.fragments.get(name) {
@@ -278,7 +294,7 @@ pub fn unit_type(name: &str) -> Option<&'static str> {
 }
 
 /// `a-.service`, `a-b-@.service`: not a unit, but the beginning of many.
-fn is_prefix(name: &str) -> bool {
+pub fn is_prefix(name: &str) -> bool {
     let stem = unit_type(name).map_or(name, |t| &name[..name.len() - t.len()]);
     stem.split('@').next().unwrap_or(stem).ends_with('-') && stem != "-"
 }
