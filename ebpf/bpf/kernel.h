@@ -176,6 +176,7 @@ struct bpf_prog_aux {
 };
 
 struct bpf_prog {
+	__u32 type;
 	__u8 tag[8];
 	struct bpf_prog_aux *aux;
 };

@@ -82,7 +82,7 @@ struct {
 /* Executables that load foreign BPF programs, each with the number of its list. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
+	__uint(max_entries, 256);
 	__type(key, struct inode_key);
 	__type(value, __u32);
 } loaders SEC(".maps");

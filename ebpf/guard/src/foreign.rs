@@ -47,6 +47,14 @@ impl Foreign {
         self.listed.keys().flatten().map(|key| decode(&key)).collect()
     }
 
+    fn keep_loaders(&mut self, lists: &BTreeSet<u32>) -> Result<(), MapsError> {
+        let known: Vec<_> = self.loaders.iter().flatten().collect();
+        for (key, _) in known.iter().filter(|(_, list)| !lists.contains(list)) {
+            self.loaders.remove(key).map_err(on("loaders"))?;
+        }
+        Ok(())
+    }
+
     fn remove(&mut self, entry: Entry) -> Result<(), MapsError> {
         self.listed.remove(&encode(entry)).map_err(on("listed"))
     }
@@ -119,6 +127,9 @@ pub(crate) fn list(maps: &mut Maps, wanted: &[Loader], closed: bool) -> Result<b
     for entry in known.difference(&wanted) {
         maps.foreign.remove(*entry)?;
     }
+    // Who may load nothing is no loader.
+    maps.foreign
+        .keep_loaders(&wanted.iter().map(|(list, _)| *list).collect())?;
     if !closed {
         for entry in wanted.difference(&known) {
             maps.foreign.add(*entry)?;

@@ -10,6 +10,7 @@ use rempart_bpf_common::{Config, EXE_AGENT_UNIT, EXE_GUARD_UNIT, Flags, Label, M
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -123,7 +124,7 @@ fn teach(maps: &mut Maps, lessons: &[Lesson]) -> Result<Held, MapsError> {
             learn_tid: nix::unistd::gettid().as_raw().unsigned_abs(),
             ..config
         })?;
-        let file = fs::File::open(&lesson.path);
+        let file = open_file(&lesson.path);
         if let (Err(error), true) = (&file, lesson.loader != 0) {
             let path = lesson.path.display();
             eprintln!("<4>rempart-guard: {path} cannot be learnt ({error}): its BPF programs are refused");
@@ -136,11 +137,19 @@ fn teach(maps: &mut Maps, lessons: &[Lesson]) -> Result<Held, MapsError> {
     Ok(Held(held?))
 }
 
+/// A loader is named by others: a pipe in its place must hold nobody up.
+fn open_file(path: &Path) -> std::io::Result<fs::File> {
+    fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
 /// Opens what is sealed and learns nothing: what is on the disk once armed may be root's.
 pub(crate) fn hold(maps: &Maps) -> Held {
     let loaders = foreign::numbers(maps).into_keys().map(PathBuf::from);
     let paths = plan().into_keys().chain(loaders);
-    Held(paths.filter_map(|path| fs::File::open(path).ok()).collect())
+    Held(paths.filter_map(|path| open_file(&path).ok()).collect())
 }
 
 /// Every path with its seals.

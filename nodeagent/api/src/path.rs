@@ -9,7 +9,7 @@ pub const EVIDENCE_SOCKET: &str = "/run/rempart/evidence.sock";
 /// Links of `file` deliveries: `UNITS/UNIT/NAME`.
 pub const UNITS: &str = "/run/rempart/units";
 /// Requests for jobs of units, for rempart-jobs: a file of a unit's name each, with the word of a job.
-pub const JOBS: &str = "/run/rempart/jobs";
+pub const JOBS: &str = "/run/rempart-jobs";
 /// Standard input, output and error of units that `rempart run` starts: `STDIO/UNIT/0` to `2`.
 pub const STDIO: &str = "/run/rempart-run";
 /// State of the agent.

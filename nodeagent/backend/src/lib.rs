@@ -76,7 +76,10 @@ pub trait Backend: Send + Sync {
     /// More time for `lease`, under the login that it was given under.
     fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>>;
 
-    /// Gives these back, as far as the server can be reached; the others end with their token or by themselves.
+    /// Whether `lease` still has the login that it was given under; without asking anybody.
+    fn is_alive(&self, lease: &Lease) -> bool;
+
+    /// Gives these back, and what was asked for by whoever did not wait for it, as far as the server can be reached; the others end with their token or by themselves.
     fn end(&self, leases: Vec<Lease>) -> Later<'_, ()>;
 
     /// Gives up everything: tokens are revoked at the server, and forgotten even when it cannot be reached.

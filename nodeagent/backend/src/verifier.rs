@@ -143,6 +143,10 @@ impl Backend for VerifierStore {
         Box::pin(std::future::ready(Err(BackendError::LeaseEnded(lease.role.clone()))))
     }
 
+    fn is_alive(&self, _: &Lease) -> bool {
+        false
+    }
+
     fn end(&self, _: Vec<Lease>) -> Later<'_, ()> {
         Box::pin(std::future::ready(()))
     }

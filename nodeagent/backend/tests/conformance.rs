@@ -332,6 +332,7 @@ async fn credentials_of_a_database_live_as_long_as_their_lease() {
     // A question of which one part fails leaves nothing behind.
     let before = world.leases();
     world.refusal(&backend, &["db/creds/app#username", "kv/closed#x"]).await;
+    backend.end(Vec::new()).await;
     assert_eq!(world.leases(), before);
 
     // The lock: the token's end is the leases' end.

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+/// What is given for less is not worth asking for again.
+const LEAST: Duration = Duration::from_secs(3);
+
 /// What follows next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -30,7 +33,7 @@ impl Term {
     pub fn next(&self, jitter: u32) -> (Duration, Step) {
         let at = self.life * 2 / 3 - self.life / 10_000 * jitter.min(999);
         // Near its longest time a server grants less and less.
-        let step = if self.renewable && self.life * 3 >= self.first {
+        let step = if self.renewable && self.life >= LEAST && self.life * 3 >= self.first {
             Step::Renew
         } else {
             Step::Replace
@@ -74,6 +77,11 @@ mod tests {
         assert_eq!(term(1199, 3600, true).next(0).1, Step::Replace);
         assert_eq!(term(3600, 3600, false).next(0).1, Step::Replace);
         assert_eq!(term(0, 3600, true).next(999), (Duration::ZERO, Step::Replace));
+        assert_eq!(
+            term(0, 0, true).next(0).1,
+            Step::Replace,
+            "and not asked again for ever"
+        );
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Status {
     offline: Vec<Offline>,
     #[serde(default)]
     stopped: Vec<String>,
+    #[serde(default)]
+    not_stopped: Vec<String>,
     audit_head: String,
     #[serde(default)]
     attestation: Attestation,
@@ -218,6 +220,12 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
             .as_deref()
             .map_or_else(String::new, |why| format!("; waits for a new start: {}", one_line(why)));
         println!("leases      {}: {}{ends}{waits}", one_line(&held.unit), held.leases);
+    }
+    if !status.not_stopped.is_empty() {
+        println!(
+            "NOT STOPPED {}: the lock asks for it until systemd has done it",
+            listed(&status.not_stopped)
+        );
     }
     if !status.stopped.is_empty() {
         println!("stopped     {}, until the node is unlocked", listed(&status.stopped));

@@ -126,6 +126,7 @@ impl Agent {
             "leases": self.leases.told(),
             "offline": self.stale.told(),
             "stopped": self.lock.stopped(),
+            "not_stopped": self.lock.still_running(),
             "run_roles": self.units.run_roles(),
             "audit_head": hex::encode(self.audit.head()),
         })
@@ -220,7 +221,11 @@ impl Agent {
         let silent = |_| fdo::Error::Failed(format!("the vault did not answer within {} s", CHECK.as_secs()));
         let fetched = tokio::time::timeout(CHECK, self.backend.fetch(role, &wanted, &grants)).await;
         match fetched.map_err(silent)? {
-            Ok(_) => Ok(String::new()),
+            Ok(fetched) => {
+                // What was made for the question is nobody's.
+                self.backend.end(fetched.leases).await;
+                Ok(String::new())
+            }
             Err(
                 no @ (BackendError::Denied { .. } | BackendError::RoleNotGranted { .. } | BackendError::Absent { .. }),
             ) => Ok(no.to_string()),

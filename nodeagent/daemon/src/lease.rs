@@ -35,6 +35,8 @@ const SWEEP: Duration = Duration::from_secs(20);
 const SPACING: Duration = Duration::from_secs(2);
 /// Until a unit that was not started again is asked for once more.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// From a start of a unit to the next that is asked for at the earliest.
+const FLOOR: Duration = Duration::from_secs(10);
 /// While the node or the vault could not serve a start.
 const POSTPONED: Duration = Duration::from_secs(10);
 /// Between two words on what nothing is done about.
@@ -62,7 +64,35 @@ struct Held {
     on_rotate: OnRotate,
     leases: Vec<Timed>,
     /// When it is to be started again, and why.
-    rotation: Option<(Instant, String)>,
+    rotation: Option<(Instant, Why)>,
+    /// When it got its secrets.
+    since: Instant,
+}
+
+/// Why a unit is to be started again.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// The agent has no token any more for what it holds.
+    AgentAgain,
+    /// Something of it ends then.
+    Ends(Instant),
+    /// Something of it has ended.
+    Ended,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AgentAgain => {
+                out.write_str("the agent was started again, and the token that its secrets rest on is gone")
+            }
+            Self::Ends(end) => {
+                let left = end.saturating_duration_since(Instant::now()).as_secs();
+                write!(out, "a secret of it ends at the vault in {left} s")
+            }
+            Self::Ended => out.write_str("a secret of it has ended at the vault before its time"),
+        }
+    }
 }
 
 struct Timed {
@@ -70,6 +100,8 @@ struct Timed {
     first: Duration,
     at: Instant,
     step: Step,
+    /// The vault has ended it before its time.
+    ended: bool,
 }
 
 /// The file in the state folder. No secret, and nothing that opens one.
@@ -100,6 +132,7 @@ impl Timed {
             lease,
             first,
             step,
+            ended: false,
         }
     }
 
@@ -124,9 +157,8 @@ impl Leases {
         for (unit, start) in known
             .units
             .into_iter()
-            .filter(|_| known.boot == boot && !boot.is_empty())
+            .filter(|(unit, _)| known.boot == boot && !boot.is_empty() && !unit.contains('/'))
         {
-            let why = "the agent was started again, and the token that its secrets rest on is gone".to_owned();
             held.insert(
                 unit,
                 Held {
@@ -138,7 +170,8 @@ impl Leases {
                         OnRotate::None
                     },
                     leases: Vec::new(),
-                    rotation: Some((Instant::now(), why)),
+                    rotation: Some((Instant::now(), Why::AgentAgain)),
+                    since: Instant::now(),
                 },
             );
         }
@@ -155,7 +188,7 @@ impl Leases {
     }
 
     /// `unit` has got `leases` for this start (each command of it may get some); those of its last one are given back.
-    pub async fn hold(&self, unit: &str, invocation: &str, role: &str, on_rotate: OnRotate, leases: Vec<Lease>) {
+    pub fn hold(self: &Arc<Self>, unit: &str, invocation: &str, role: &str, on_rotate: OnRotate, leases: Vec<Lease>) {
         let before = {
             let mut held = self.held();
             let before = match held.get(unit) {
@@ -169,6 +202,7 @@ impl Leases {
                     on_rotate,
                     leases: Vec::new(),
                     rotation: None,
+                    since: Instant::now(),
                 });
                 let timed = leases.into_iter().map(|lease| (lease.life(), lease));
                 now.leases.extend(timed.map(|(first, lease)| Timed::new(lease, first)));
@@ -177,13 +211,11 @@ impl Leases {
             before
         };
         self.changed.notify_one();
-        if let Some(before) = before {
-            self.give_back(before).await;
-        }
+        self.give_back(before);
     }
 
     /// That start has failed, or ended.
-    pub async fn drop_start(&self, unit: &str, invocation: &str) {
+    pub fn drop_start(self: &Arc<Self>, unit: &str, invocation: &str) {
         let gone = {
             let mut held = self.held();
             let gone = match held.get(unit) {
@@ -193,19 +225,24 @@ impl Leases {
             self.write(&held);
             gone
         };
-        if let Some(gone) = gone {
-            self.give_back(gone).await;
-        }
+        self.give_back(gone);
     }
 
-    async fn give_back(&self, held: Held) {
-        let leases: Vec<Lease> = held.leases.into_iter().map(|timed| timed.lease).collect();
-        if !leases.is_empty() && timeout(EXCHANGE, self.backend.end(leases)).await.is_err() {
-            tracing::debug!(
-                "leases of role {} are not given back in time; they end by themselves",
-                held.role
-            );
-        }
+    /// Beside what is under way: nobody's start waits for it.
+    fn give_back(self: &Arc<Self>, held: Option<Held>) {
+        let Some(held) = held.filter(|held| !held.leases.is_empty()) else {
+            return;
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let leases = held.leases.into_iter().map(|timed| timed.lease).collect();
+            if timeout(EXCHANGE, this.backend.end(leases)).await.is_err() {
+                tracing::debug!(
+                    "leases of role {} are not given back in time; they end by themselves",
+                    held.role
+                );
+            }
+        });
     }
 
     /// Does what is due, for ever.
@@ -245,6 +282,15 @@ impl Leases {
         renewals.chain(rotations).min()
     }
 
+    /// A lock, or a login that the vault has ended, takes the leases with it; nobody tells.
+    fn notice_ends(&self) {
+        for timed in self.held().values_mut().flat_map(|held| &mut held.leases) {
+            if !timed.ended && !self.backend.is_alive(&timed.lease) {
+                (timed.at, timed.step, timed.ended) = (Instant::now(), Step::Replace, true);
+            }
+        }
+    }
+
     fn age(&self, by: Duration) {
         for timed in self.held().values_mut().flat_map(|held| &mut held.leases) {
             timed.lease = timed.lease.clone().aged(by);
@@ -263,9 +309,12 @@ impl Leases {
                     Step::Replace => {
                         // Once is enough; the rotation asks again by itself.
                         timed.at = now + LONG;
-                        let left = timed.end().saturating_duration_since(now).as_secs();
-                        held.rotation
-                            .get_or_insert((now, format!("a secret of it ends at the vault in {left} s")));
+                        let why = match timed.ended {
+                            true => Why::Ended,
+                            false => Why::Ends(timed.end()),
+                        };
+                        // A start that brings secrets which have ended already is not repeated at once.
+                        held.rotation.get_or_insert((now.max(held.since + FLOOR), why));
                     }
                 }
             }
@@ -287,7 +336,9 @@ impl Leases {
                 tracing::debug!("a lease of {unit} is good for another {} s", longer.life().as_secs());
                 *timed = Timed::new(longer, first);
             }
-            Ok(Err(BackendError::LeaseEnded(_))) => (timed.at, timed.step) = (Instant::now(), Step::Replace),
+            Ok(Err(BackendError::LeaseEnded(_))) => {
+                (timed.at, timed.step, timed.ended) = (Instant::now(), Step::Replace, true);
+            }
             failed => {
                 let why = failed.map_or_else(
                     |_| "no answer in time".to_owned(),
@@ -336,7 +387,7 @@ impl Leases {
         let record = What::Job {
             unit: unit.clone(),
             job: Job::Restart.word().to_owned(),
-            reason: why.clone(),
+            reason: why.to_string(),
         };
         let asked = self.audit.record(record).map_err(|error| error.to_string());
         let asked = asked.and_then(|()| self.jobs.ask(&unit, Job::Restart));
@@ -365,7 +416,10 @@ impl Leases {
     }
 
     /// Gives back what units held that have ended.
-    async fn sweep(&self) {
+    async fn sweep(self: &Arc<Self>) {
+        self.notice_ends();
+        // What was asked for in vain lies with the backend.
+        drop(timeout(EXCHANGE, self.backend.end(Vec::new())).await);
         let starts: Vec<(String, String)> = {
             let held = self.held();
             held.iter()
@@ -376,7 +430,7 @@ impl Leases {
             let runs = timeout(EXCHANGE, manager::runs(&self.bus, &unit, &invocation)).await;
             // What systemd does not say is not taken for an end.
             if let Ok(Ok(false)) = runs {
-                self.drop_start(&unit, &invocation).await;
+                self.drop_start(&unit, &invocation);
             }
         }
     }
@@ -390,7 +444,7 @@ impl Leases {
                 "unit": unit,
                 "leases": held.leases.len(),
                 "ends_in_s": ends.map(|end| end.saturating_duration_since(now).as_secs()),
-                "waits_for_start": held.rotation.as_ref().map(|(_, why)| why),
+                "waits_for_start": held.rotation.as_ref().map(|(_, why)| why.to_string()),
             })
         };
         self.held().iter().map(told).collect()

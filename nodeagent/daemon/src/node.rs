@@ -57,6 +57,7 @@ pub struct Node {
     inner: Mutex<Inner>,
     view: watch::Sender<View>,
     wake: Notify,
+    locks: watch::Sender<u64>,
     round: tokio::sync::Mutex<()>,
     attestor: Attestor,
     backend: Arc<dyn Backend>,
@@ -110,6 +111,7 @@ impl Node {
             }),
             view: watch::Sender::new(view),
             wake: Notify::new(),
+            locks: watch::Sender::new(0),
             round: tokio::sync::Mutex::default(),
             attestor,
             backend,
@@ -255,6 +257,11 @@ impl Node {
         self.view.subscribe()
     }
 
+    /// Counts how often everything was given up: a lock that is over before its view is looked at counts as well.
+    pub fn locks(&self) -> watch::Receiver<u64> {
+        self.locks.subscribe()
+    }
+
     /// Roles of the last result, if any.
     pub fn roles(&self) -> Vec<String> {
         self.lock()
@@ -293,6 +300,8 @@ impl Node {
                 Action::TickAt(_) => {}
                 Action::Forget => {
                     inner.grant = None;
+                    // Seen by everybody, however soon the next state comes.
+                    self.locks.send_modify(|count| *count += 1);
                     let backend = self.backend.clone();
                     tokio::spawn(async move { backend.forget().await });
                 }

@@ -6,8 +6,11 @@
 
 use std::{
     fs,
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -17,6 +20,8 @@ use rempart_core::unitfile::{OnLock, OnRotate, OptIn, Source, read_opt_in};
 
 /// Longest unit file that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
+/// After a failure.
+const PAUSE: Duration = Duration::from_secs(2);
 /// Longest request, in bytes.
 const MAX_WORD: u64 = 16;
 /// Requests of one run; the folder is the agent's, and it asks again.
@@ -69,13 +74,13 @@ trait Unit {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(exit::OS),
-        Err(error) => {
-            eprintln!("<3>rempart-jobs: {error:#}");
-            ExitCode::from(exit::OS)
-        }
+        Ok(0) => return ExitCode::SUCCESS,
+        Ok(_) => {}
+        Err(error) => eprintln!("<3>rempart-jobs: {error:#}"),
     }
+    // systemd starts it again as long as there is a request: what does not come about is not tried without a pause.
+    tokio::time::sleep(PAUSE).await;
+    ExitCode::from(exit::OS)
 }
 
 /// How many requests failed.
@@ -86,12 +91,15 @@ async fn run(arguments: &Arguments) -> anyhow::Result<usize> {
         .context("no connection to the system bus; check: systemctl status dbus")?;
     let manager = ManagerProxy::new(&bus).await?;
     let mut failed = 0;
-    for request in requests(&arguments.requests)? {
-        let name = request.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for (request, name) in requests(&arguments.requests)? {
         let word = first_word(&request);
-        // Gone before it is seen to: one that comes meanwhile is another.
-        fs::remove_file(&request).with_context(|| request.display().to_string())?;
-        match serve(&bus, &manager, &name, word.as_deref()).await {
+        // Gone before it is seen to: one that comes meanwhile is another. What cannot be removed keeps no other from its turn.
+        let removed = fs::remove_file(&request).or_else(|_| fs::remove_dir(&request));
+        let done = match removed {
+            Ok(()) => serve(&bus, &manager, &name, word.as_deref()).await,
+            Err(error) => Err(anyhow::anyhow!("it cannot be removed: {error}")),
+        };
+        match done {
             Ok(job) => eprintln!("<6>{name}: {}, as the agent asks and it allows", job.word()),
             Err(error) => {
                 failed += 1;
@@ -105,20 +113,30 @@ async fn run(arguments: &Arguments) -> anyhow::Result<usize> {
     Ok(failed)
 }
 
-/// What a request says, if it is a word at all. The folder is the agent's: no link is followed, nothing long is read.
+/// What a request says, if it is a word at all. The agent may write into the folder: no link is followed, no pipe waited for, nothing long
+/// read.
 fn first_word(request: &Path) -> Option<String> {
-    let known = fs::symlink_metadata(request).ok()?;
-    (known.is_file() && known.len() <= MAX_WORD)
-        .then(|| fs::read_to_string(request).ok())
-        .flatten()
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(request)
+        .ok()?;
+    let mut word = String::new();
+    file.metadata().ok().filter(fs::Metadata::is_file)?;
+    file.take(MAX_WORD + 1).read_to_string(&mut word).ok()?;
+    (word.len() as u64 <= MAX_WORD).then_some(word)
 }
 
-fn requests(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Paths and names. A name with a dot in front is a request that is being written.
+fn requests(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| folder.display().to_string())?,
     };
-    let mut found: Vec<PathBuf> = entries.flatten().take(MOST).map(|entry| entry.path()).collect();
+    let named = |entry: fs::DirEntry| (entry.path(), entry.file_name().to_string_lossy().into_owned());
+    let mut found: Vec<_> = entries.flatten().map(named).collect();
+    found.retain(|(_, name)| !name.starts_with('.'));
+    found.truncate(MOST);
     found.sort();
     Ok(found)
 }
@@ -203,11 +221,22 @@ mod tests {
         fs::write(at("a"), "stop").expect("written");
         fs::write(at("b"), "stop".repeat(5)).expect("written");
         std::os::unix::fs::symlink(at("a"), at("c")).expect("linked");
+        nix::unistd::mkfifo(&at("d"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        fs::create_dir(at("e")).expect("a folder");
+        fs::write(at(".f"), "stop").expect("written");
         assert_eq!(
             first_word(&at("a")).as_deref().and_then(Job::from_word),
             Some(Job::Stop)
         );
-        assert_eq!((first_word(&at("b")), first_word(&at("c"))), (None, None));
+        for name in ["b", "c", "d", "e", "none"] {
+            assert_eq!(first_word(&at(name)), None, "{name}");
+        }
+        let names: Vec<String> = requests(folder.path())
+            .expect("listed")
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect();
+        assert_eq!(names, ["a", "b", "c", "d", "e"], "and not one that is being written");
         assert_eq!(Job::from_word("reboot"), None);
     }
 

@@ -19,6 +19,8 @@ use super::{
 };
 use crate::https::Trust;
 
+/// Until a server that does not answer at all counts as away.
+const CONNECT: Duration = Duration::from_secs(5);
 /// One request and its answer.
 const EXCHANGE: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,7 @@ pub(super) fn http(trust: &Trust) -> Result<reqwest::Client, reqwest::Error> {
         .https_only(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT)
         .timeout(EXCHANGE)
         .build()
 }

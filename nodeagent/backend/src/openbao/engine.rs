@@ -96,6 +96,8 @@ impl Question {
         let parameters = || serde_json::to_vec(place.parameters()).ok();
         Some(match mount.engine {
             Engine::Kv2 => Self::get(format!("{}/data/{below}", mount.path)).with_query(place),
+            // It has none, and a version that is asked for must not be another one.
+            Engine::Kv1 if !place.parameters().is_empty() => return None,
             Engine::Kv1 => Self::get(place.path().to_owned()),
             Engine::Pki | Engine::Transit => {
                 let makes: &[&str] = match mount.engine {
@@ -348,6 +350,7 @@ mod tests {
     fn nothing_is_asked_that_would_change_a_key_or_lies_in_another_mount() {
         assert_eq!(asked("transit", None, "t/", "t/keys/k#x"), None);
         assert_eq!(asked("pki", None, "pki/", "pki/root/generate#x"), None);
+        assert_eq!(asked("kv", Some("1"), "kv/", "kv/a?version=3#x"), None);
         assert_eq!(asked("kv", Some("2"), "kv2/", "kv/a#x"), None);
         assert_eq!(asked("kv", Some("2"), "kv/a/", "kv/a#x"), None);
     }

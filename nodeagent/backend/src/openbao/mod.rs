@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -52,6 +53,8 @@ pub struct OpenBao {
     namespace: Option<String>,
     wrapping: bool,
     sessions: Sessions,
+    /// Leases of answers that came to nothing.
+    abandoned: Mutex<Vec<Lease>>,
 }
 
 impl OpenBao {
@@ -79,6 +82,7 @@ impl OpenBao {
             namespace: None,
             wrapping: false,
             sessions: Sessions::default(),
+            abandoned: Mutex::default(),
         })
     }
 
@@ -98,15 +102,9 @@ impl OpenBao {
 
     /// The values of `wanted`, and what of them is good for a time only.
     async fn read(&self, session: &Session, role: &str, wanted: &[Reference]) -> Result<Fetched, BackendError> {
-        let mut fetched = Fetched::default();
-        match self.read_into(&mut fetched, session, role, wanted).await {
-            Ok(()) => Ok(fetched),
-            Err(error) => {
-                // Nobody will use what was made for it.
-                self.end_leases(session, &fetched.leases).await;
-                Err(error)
-            }
-        }
+        let mut taken = Taken(&self.abandoned, Fetched::default());
+        self.read_into(&mut taken.1, session, role, wanted).await?;
+        Ok(std::mem::take(&mut taken.1))
     }
 
     async fn read_into(
@@ -161,7 +159,10 @@ impl OpenBao {
         let question = Question::read(&mount, place).ok_or_else(|| BackendError::Unfit {
             server: self.server.clone(),
             reference: reference.to_string(),
-            why: format!("the engine at {} gives no secrets there", mount.path),
+            why: format!(
+                "the engine at {} gives no secrets there, or not with these parameters",
+                mount.path
+            ),
         })?;
         let asked = Instant::now();
         let answer = if self.wrapping {
@@ -250,7 +251,15 @@ impl OpenBao {
         }
         let epoch = self.sessions.epoch();
         let grant = grants.fresh().await.map_err(BackendError::NoGrant)?;
-        let session = self.log_in(role, &grant).await?;
+        let session = match self.log_in(role, &grant).await {
+            Err(no @ (BackendError::Denied { .. } | BackendError::RoleNotGranted { .. })) => {
+                for old in self.sessions.remove_all(role) {
+                    self.revoke(&old).await;
+                }
+                return Err(no);
+            }
+            session => session?,
+        };
         let fetched = match self.read(&session, role, wanted).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -289,8 +298,9 @@ impl Backend for OpenBao {
         Box::pin(async move {
             for (role, session) in self.sessions.all() {
                 if !grant.roles.contains(&role) {
-                    self.sessions.remove(&role, session.serial);
-                    self.revoke(&session).await;
+                    for old in self.sessions.remove_all(&role) {
+                        self.revoke(&old).await;
+                    }
                     continue;
                 }
                 let serial = session.serial;
@@ -333,15 +343,24 @@ impl Backend for OpenBao {
                     let longer = Lease::new(Some(id.clone()), &lease.role, lease.session, asked, life);
                     Ok(longer.renewable(answer.renewable))
                 }
-                Err(Answer::Refused { status: 400..=499, .. }) => Err(ended()),
+                Err(Answer::Refused {
+                    status: 400 | 401 | 403 | 404,
+                    ..
+                }) => Err(ended()),
                 Err(other) => Err(self.explain(other)),
             }
         })
     }
 
+    fn is_alive(&self, lease: &Lease) -> bool {
+        // What merely expires rests on no login.
+        lease.id.is_none() || self.sessions.of_lease(lease).is_some()
+    }
+
     fn end(&self, leases: Vec<Lease>) -> Later<'_, ()> {
         Box::pin(async move {
-            for lease in leases {
+            let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+            for lease in leases.into_iter().chain(abandoned) {
                 if let Some(session) = self.sessions.of_lease(&lease) {
                     self.end_leases(&session, std::slice::from_ref(&lease)).await;
                 }
@@ -355,6 +374,16 @@ impl Backend for OpenBao {
                 self.revoke(&session).await;
             }
         })
+    }
+}
+
+/// What an answer has brought so far. Should it come to nothing, also because nobody waits for it any more, its leases are to be ended.
+struct Taken<'a>(&'a Mutex<Vec<Lease>>, Fetched);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut abandoned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        abandoned.append(&mut self.1.leases);
     }
 }
 

@@ -134,7 +134,10 @@ impl OpenBao {
                     ..Session::of(auth, asked)
                 })
             }
-            Ok(Err(Answer::Refused { status: 400..=499, why })) => {
+            Ok(Err(Answer::Refused {
+                status: 400 | 401 | 403 | 404,
+                why,
+            })) => {
                 tracing::info!(
                     "the vault does not renew the token for role {role}: {why}; the next start logs in again"
                 );

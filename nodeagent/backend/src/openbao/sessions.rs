@@ -22,8 +22,8 @@ struct State {
     /// Counts how often everything was given up.
     epoch: u64,
     of: HashMap<String, Session>,
-    /// Replaced ones, which serve their leases until they end.
-    retired: Vec<Session>,
+    /// Replaced ones with their roles, which serve their leases until they end.
+    retired: Vec<(String, Session)>,
 }
 
 impl Sessions {
@@ -41,7 +41,10 @@ impl Sessions {
     /// The one that `lease` was given under, if it can be used.
     pub fn of_lease(&self, lease: &Lease) -> Option<Session> {
         let state = self.state();
-        let mut all = state.of.values().chain(&state.retired);
+        let mut all = state
+            .of
+            .values()
+            .chain(state.retired.iter().map(|(_, session)| session));
         all.find(|session| session.serial == lease.session && session.usable())
             .cloned()
     }
@@ -59,9 +62,9 @@ impl Sessions {
         if state.epoch != epoch {
             return Some(session);
         }
-        state.retired.retain(Session::usable);
-        let before = state.of.insert(role.to_owned(), session);
-        state.retired.extend(before.filter(Session::usable));
+        state.retired.retain(|(_, session)| session.usable());
+        let before = state.of.insert(role.to_owned(), session).filter(Session::usable);
+        state.retired.extend(before.map(|session| (role.to_owned(), session)));
         None
     }
 
@@ -95,12 +98,29 @@ impl Sessions {
         }
     }
 
+    /// Lets go of all logins of a role.
+    pub fn remove_all(&self, role: &str) -> Vec<Session> {
+        let mut state = self.state();
+        let now = state.of.remove(role);
+        let (own, others) = std::mem::take(&mut state.retired)
+            .into_iter()
+            .partition(|(of, _)| of == role);
+        state.retired = others;
+        let own: Vec<(String, Session)> = own;
+        now.into_iter()
+            .chain(own.into_iter().map(|(_, session)| session))
+            .collect()
+    }
+
     /// Gives up everything.
     pub fn drain(&self) -> Vec<Session> {
         let mut state = self.state();
         state.epoch += 1;
         let of = std::mem::take(&mut state.of);
-        of.into_values().chain(std::mem::take(&mut state.retired)).collect()
+        let retired = std::mem::take(&mut state.retired)
+            .into_iter()
+            .map(|(_, session)| session);
+        of.into_values().chain(retired).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

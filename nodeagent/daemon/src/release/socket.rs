@@ -12,11 +12,10 @@ use std::{
 use rempart_api::{
     PROTOCOL_VERSION as V,
     agent::{Reply, Request},
-    bus::State as Word,
     guard::Mode,
     line::{self, LineError},
 };
-use rempart_backend::{Backend, Fetched};
+use rempart_backend::{Backend, BackendError, Fetched};
 use rempart_core::{
     audit::What,
     config::Degraded,
@@ -56,6 +55,8 @@ const SYSTEMD: Duration = Duration::from_secs(10);
 /// Time for Verifier, vault and guard together. With the two above it stays under the wrapper's own 60 s, so that the
 /// wrapper gets a reason and not silence.
 const RELEASE: Duration = Duration::from_secs(35);
+/// Time for the vault alone.
+const SILENCE: Duration = Duration::from_secs(25);
 /// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
 const MAX_CONVERSATIONS: usize = 256;
 const MAX_OF_USER: usize = 32;
@@ -103,14 +104,9 @@ pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
 
 /// Wipes what is kept for outages as soon as the node is locked. For ever.
 pub async fn wipe_at_lock(releases: Arc<Releases>) {
-    let mut view = releases.node.view();
-    loop {
-        if view.borrow_and_update().state == Word::Locked {
-            releases.stale.forget();
-        }
-        if view.changed().await.is_err() {
-            return;
-        }
+    let mut locks = releases.node.locks();
+    while locks.changed().await.is_ok() {
+        releases.stale.forget();
     }
 }
 
@@ -233,7 +229,8 @@ impl Releases {
         let released = in_time("the Verifier, the vault or the guard", RELEASE, prepare).await;
         if released.is_err() {
             self.units.unclaim(caller);
-            self.leases.drop_start(&caller.unit, &caller.invocation).await;
+            self.lock.unnote(&caller.unit, &caller.invocation);
+            self.leases.drop_start(&caller.unit, &caller.invocation);
         }
         released
     }
@@ -246,7 +243,15 @@ impl Releases {
         let (fetched, age) = match wanted.as_slice() {
             [] => (Fetched::default(), None),
             wanted => {
-                let answer = self.backend.fetch(role, wanted, &Results(self.node.clone())).await;
+                let results = Results(self.node.clone());
+                let fetch = self.backend.fetch(role, wanted, &results);
+                // Silence is an answer too: for a unit that may start without the vault, there is time left for that.
+                let answer = timeout(SILENCE, fetch).await.unwrap_or_else(|_| {
+                    Err(BackendError::Unreachable {
+                        server: "the vault".into(),
+                        why: format!("no answer within {} s", SILENCE.as_secs()),
+                    })
+                });
                 let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 let judged = self.stale.judge(&caller.unit, role, wanted, opt_in.offline, answer)?;
                 if let Some(age) = judged.1 {
@@ -261,8 +266,7 @@ impl Releases {
         };
         // Whatever becomes of this release, they are somebody's.
         self.leases
-            .hold(&caller.unit, &caller.invocation, role, opt_in.on_rotate, fetched.leases)
-            .await;
+            .hold(&caller.unit, &caller.invocation, role, opt_in.on_rotate, fetched.leases);
         let memory = |error: rempart_secretmem::Error| Refusal::Memory {
             unit: caller.unit.clone(),
             why: error.to_string(),
@@ -274,6 +278,10 @@ impl Releases {
         links::make(&self.links, &caller.unit, &mut layout.items)?;
         self.protect(peer, caller, opt_in).await?;
         self.watch(caller, opt_in, &prints).await?;
+        // Before the last look at the node: a lock that comes after it finds the unit noted.
+        if opt_in.on_lock == OnLock::Stop {
+            self.lock.note(&caller.unit, &caller.invocation);
+        }
         // The vault took its time; the node may have been locked meanwhile.
         self.node.may_release().map_err(Refusal::Node)?;
         let record = What::Released {
@@ -284,9 +292,6 @@ impl Releases {
             stale_s: age.map(|age| age.as_secs()),
         };
         self.audit.record(record).map_err(Refusal::Record)?;
-        if opt_in.on_lock == OnLock::Stop {
-            self.lock.note(&caller.unit, &caller.invocation);
-        }
         Ok(layout)
     }
 

@@ -37,6 +37,8 @@ enum Meaning {
     Away,
     /// It has answered, or is not the one that it was.
     No,
+    /// Nobody has said anything about the secret; the node has to be attested all the same.
+    Unknown,
 }
 
 fn meaning(error: &BackendError) -> Meaning {
@@ -49,8 +51,8 @@ fn meaning(error: &BackendError) -> Meaning {
         | BackendError::NoCertificate
         | BackendError::Unfit { .. }
         | BackendError::Opened { .. }
-        | BackendError::LeaseEnded(_)
-        | BackendError::NoGrant(_) => Meaning::No,
+        | BackendError::LeaseEnded(_) => Meaning::No,
+        BackendError::NoGrant(_) => Meaning::Unknown,
     }
 }
 
@@ -84,8 +86,12 @@ impl Stale {
                 Ok((fetched, None))
             }
             Err(error) => {
-                if meaning(&error) == Meaning::No {
-                    kept.remove(unit);
+                match meaning(&error) {
+                    Meaning::Away => {}
+                    Meaning::No => {
+                        kept.remove(unit);
+                    }
+                    Meaning::Unknown => return Err(error),
                 }
                 let (Some(most), Some(known)) = (most, kept.get_mut(unit)) else {
                     return Err(error);

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
 };
 
-use minijinja::{Environment, UndefinedBehavior, Value, context, syntax::SyntaxConfig};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context, syntax::SyntaxConfig};
 use rempart_api::agent::Deliver;
 use rempart_core::unitfile::{OptIn, TemplateSpec};
 use rempart_secret::SecretBytes;
@@ -85,15 +85,37 @@ fn render(text: &str, secrets: &Value) -> Result<SecretBytes, String> {
         Some(line) => format!("line {line}: {}", error.kind()),
         None => error.kind().to_string(),
     };
-    let rendered = environment
-        .template_from_str(text)
-        .and_then(|template| template.render(context! { secrets => secrets.clone() }))
-        .map_err(told)?;
-    let rendered = SecretBytes::from(rendered.into_bytes());
-    if rendered.len() as u64 > MAX_TEXT {
-        return Err(format!("its result has more than {MAX_TEXT} bytes"));
+    let mut page = Page(Vec::new());
+    let rendered = environment.template_from_str(text).and_then(|template| {
+        template
+            .render_captured_to(context! { secrets => secrets.clone() }, &mut page)
+            .map(drop)
+    });
+    let page = SecretBytes::from(page.0);
+    match rendered {
+        Ok(()) => Ok(page),
+        Err(error) if error.kind() == ErrorKind::WriteFailure => {
+            Err(format!("its result has more than {MAX_TEXT} bytes"))
+        }
+        Err(error) => Err(told(error)),
     }
-    Ok(rendered)
+}
+
+/// At most [`MAX_TEXT`] bytes.
+struct Page(Vec<u8>);
+
+impl io::Write for Page {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if (self.0.len() + piece.len()) as u64 > MAX_TEXT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +166,15 @@ mod tests {
             let why = rendered(text).expect_err(text);
             assert!(why.contains(line) && !why.contains("hunter2"), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn a_result_has_its_bound_while_it_grows() {
+        let text = "{% for x in range(5000) %}{{ secrets.pw * 1000 }}{% endfor %}";
+        let why = rendered(text).map(|page| page.len()).expect_err("too long");
+        assert!(why.contains("more than") || why.contains("line 1"), "{why}");
+        let text = format!("{{% for x in range(20) %}}{}{{% endfor %}}", "x".repeat(100_000));
+        assert!(rendered(&text).expect_err("too long").contains("more than"));
     }
 
     #[test]

@@ -34,24 +34,34 @@ async fn a_lock_stops_who_says_so_and_an_unlock_starts_them() {
         world.clear_node();
         world.attest_until(0);
     };
+    let ended = |world: &World, ended: bool| world.systemd.service.lock().expect("no panic").ended = ended;
     lock(&world, 2);
     request(&world, "stop");
-    assert_eq!(world.status()["stopped"][0], "web.service");
+    assert_eq!(world.status()["not_stopped"][0], "web.service", "it still runs");
+    request(&world, "stop");
+    ended(&world, true);
+    world.wait_until("stopped", Duration::from_secs(10), |status| {
+        status["stopped"][0] == "web.service"
+    });
+    assert_eq!(world.status()["not_stopped"].as_array().map(Vec::len), Some(0));
 
     // An agent that is started again while the node is locked knows what to start.
     world.stop_agent();
+    let _ = fs::remove_file(world.at("jobs/web.service"));
     world.start_agent(ALLOW);
     unlock(&world, 3);
     request(&world, "start");
+    ended(&world, false);
     world.systemd.start_again();
     world.ask().expect("released");
+    assert_eq!(world.status()["stopped"].as_array().map(Vec::len), Some(0));
 
     // What has ended before the lock is not started after it.
-    world.systemd.service.lock().expect("no panic").ended = true;
+    ended(&world, true);
     lock(&world, 4);
     unlock(&world, 5);
     std::thread::sleep(Duration::from_secs(3));
     assert!(!world.at("jobs/web.service").exists(), "{}", world.logs());
     let log = fs::read_to_string(world.at("state/audit.jsonl")).expect("audit log");
-    assert_eq!(log.matches("\"kind\":\"job\"").count(), 2, "{log}");
+    assert_eq!(log.matches("\"job\":\"start\"").count(), 1, "{log}");
 }

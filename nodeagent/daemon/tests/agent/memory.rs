@@ -172,7 +172,10 @@ async fn root_finds_nothing_that_the_agent_knows_in_its_memory() {
     );
     assert_eq!(secret, 0);
     // A handshake's secrets lie on a stack that the next request writes over: a look may come too late. The Verifier's are found.
-    for kind in kinds(&needles()).into_iter().filter(|kind| *kind != "TLS handshake secret") {
+    for kind in kinds(&needles())
+        .into_iter()
+        .filter(|kind| *kind != "TLS handshake secret")
+    {
         assert!(
             tally.contains_key(kind),
             "the search does not find a {kind} where it is: {tally:?}"

@@ -79,7 +79,7 @@ impl World {
         let bus =
             start(Command::new("dbus-daemon").args(["--session", "--nofork", "--nopidfile", "--address", &address]));
         wait("the bus", || UnixStream::connect(at("bus")).is_ok());
-        for name in ["units", "state", "links"] {
+        for name in ["units", "state", "links", "jobs"] {
             fs::create_dir(at(name)).expect("folder");
         }
         let fragment = at("units").join("web.service");
