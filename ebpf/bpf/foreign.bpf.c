@@ -37,8 +37,6 @@ static __always_inline bool harmless(int cmd)
 /* The last command that a listed loader may use: the next creates tokens, by which others may use it. */
 #define PROG_BIND_MAP 35
 
-#define PROG_TYPE_KPROBE 2
-
 /* The list of programs for what current runs; 0 for none. */
 static __always_inline __u32 loader(void)
 {
@@ -88,7 +86,7 @@ int BPF_PROG(bpf_own_prog, struct bpf_prog *prog)
 		return judge_own(V_BPF_PROG);
 	listing.loader = loader();
 	/* A kprobe can be put on any function, also on many at once and without perf_event_open: none is listed. */
-	if (listing.loader && BPF_CORE_READ(prog, type) != PROG_TYPE_KPROBE) {
+	if (listing.loader && BPF_CORE_READ(prog, type) != BPF_PROG_TYPE_KPROBE) {
 		BPF_CORE_READ_INTO(&listing.tag, prog, tag);
 		if (bpf_map_lookup_elem(&listed, &listing))
 			return 0;

@@ -176,7 +176,8 @@ struct bpf_prog_aux {
 };
 
 struct bpf_prog {
-	__u32 type;
+	/* Not a __u32: the field is not found again in the kernel then, and the program is refused. */
+	enum bpf_prog_type type;
 	__u8 tag[8];
 	struct bpf_prog_aux *aux;
 };

@@ -18,11 +18,11 @@ def bpf(command, attributes):
     return answer
 
 
-def load(number):
+def load(number, kind=17):
     code = ctypes.create_string_buffer(struct.pack("<BBhi", 0xB7, 0, 0, number) + struct.pack("<BBhi", 0x95, 0, 0, 0), 16)
     gpl = ctypes.create_string_buffer(b"GPL")
-    # BPF_PROG_LOAD of a BPF_PROG_TYPE_RAW_TRACEPOINT
-    return bpf(5, struct.pack("<IIQQ", 17, 2, ctypes.addressof(code), ctypes.addressof(gpl)))
+    # BPF_PROG_LOAD, of a BPF_PROG_TYPE_RAW_TRACEPOINT if nothing else is said
+    return bpf(5, struct.pack("<IIQQ", kind, 2, ctypes.addressof(code), ctypes.addressof(gpl)))
 
 
 def about(program):
@@ -33,6 +33,9 @@ match sys.argv[1:]:
     case ["load", number]:
         program = load(int(number))
         print(about(program)["prog_tag"])
+    case ["kprobe", number]:
+        # BPF_PROG_TYPE_KPROBE: the tag is that of the same instructions
+        print(about(load(int(number), 2))["prog_tag"])
     case ["hold", number]:
         print(about(load(int(number)))["prog_id"], flush=True)
         time.sleep(1000)
