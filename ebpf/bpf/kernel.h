@@ -119,6 +119,7 @@ struct inode {
 	unsigned long i_ino;
 	__u32 i_generation;
 	unsigned int i_nlink;
+	long long i_size;
 	struct super_block *i_sb;
 	void *i_private;
 };

@@ -203,12 +203,16 @@ struct config {
 /* Content and attributes stay; a new file may take its name. */
 #define SEAL_CODE 16
 
-/* A file: the generation tells one that was given the number of a deleted one. */
+/*
+ * A file: the generation tells one that was given the number of a deleted one. An overlay has one device and no generation for files of
+ * two file systems, which number alike; what is sealed keeps its size, and another file of that number and size is rare.
+ */
 struct inode_key {
 	__u64 dev;
 	__u64 ino;
 	__u32 generation;
-	__u32 zero;
+	/* Of a regular file, its low half. */
+	__u32 size;
 };
 
 /* A foreign BPF program and who may load it. */

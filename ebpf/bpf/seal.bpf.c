@@ -17,7 +17,7 @@ static __always_inline void key_of(struct inode *inode, struct inode_key *key)
 	key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	key->ino = BPF_CORE_READ(inode, i_ino);
 	key->generation = BPF_CORE_READ(inode, i_generation);
-	key->zero = 0;
+	key->size = (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFREG ? (__u32)BPF_CORE_READ(inode, i_size) : 0;
 }
 
 static __always_inline __u32 seal_of(struct inode *inode)
@@ -62,6 +62,7 @@ static __noinline int sealed_opened(struct inode *inode)
 	key.dev = inode->i_sb->s_dev;
 	key.ino = inode->i_ino;
 	key.generation = inode->i_generation;
+	key.size = (inode->i_mode & S_IFMT) == S_IFREG ? (__u32)inode->i_size : 0;
 	seal = bpf_map_lookup_elem(&sealed, &key);
 	return seal && (*seal & CHANGED) ? judge_sealed(V_FILE_TAMPER) : 0;
 }
