@@ -367,7 +367,7 @@ impl Leases {
             let held = self.held();
             let due = held.iter().filter_map(|(unit, held)| {
                 let (at, why) = held.rotation.as_ref()?;
-                (*at <= now).then(|| (*at, unit.clone(), held.role.clone(), held.on_rotate, why.clone()))
+                (*at <= now).then(|| (*at, unit.clone(), held.role.clone(), held.on_rotate, *why))
             });
             due.min_by_key(|(at, ..)| *at)
         };
