@@ -1,6 +1,12 @@
 //! What rempartd, which may start and stop nothing, asks rempart-jobs for: a file in [`crate::path::JOBS`] of the unit's name, which holds one
 //! word. Units allow it by their own section.
 
+/// A service's name as systemd allows it (systemd.unit(5)): it becomes a file's or a folder's name.
+pub fn is_service(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    name.len() <= 255 && name.ends_with(".service") && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
 /// A job of systemd's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Job {

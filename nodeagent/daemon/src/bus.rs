@@ -16,7 +16,11 @@ use nix::{
 };
 use rempart_api::bus::PATH;
 use rempart_backend::{Backend, BackendError};
-use rempart_core::{config::Degraded, reference::Reference, unitfile::MAX_SECRETS};
+use rempart_core::{
+    config::Degraded,
+    reference::Reference,
+    unitfile::{MAX_SECRETS, is_role},
+};
 use rempart_secretmem::Memory;
 use serde_json::json;
 use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
@@ -32,8 +36,6 @@ use crate::{
 
 /// Time for the vault to say whether one secret is there.
 const CHECK: Duration = Duration::from_secs(10);
-/// Longest name of a role, in bytes.
-const MAX_ROLE: usize = 64;
 /// Most events handed out in one call.
 const MAX_EVENTS: u32 = 1000;
 
@@ -160,9 +162,7 @@ impl Agent {
         if references.len() > MAX_SECRETS {
             return Err(fdo::Error::InvalidArgs(format!("more than {MAX_SECRETS} references")));
         }
-        // As `Role=` has it: it becomes a part of a request to the vault.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if role.is_empty() || role.len() > MAX_ROLE || !role.bytes().all(plain) {
+        if !is_role(role) {
             return Err(fdo::Error::InvalidArgs("this is no role".into()));
         }
         self.node.may_release().map_err(fdo::Error::Failed)?;

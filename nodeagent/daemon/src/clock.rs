@@ -31,6 +31,11 @@ pub fn boot_id() -> std::io::Result<[u8; 16]> {
     Ok(id)
 }
 
+/// The same in hexadecimal; empty when the kernel does not tell it.
+pub fn boot_word() -> String {
+    boot_id().map(hex::encode).unwrap_or_default()
+}
+
 /// 0 to 999, to spread the nodes of a fleet.
 pub fn jitter() -> u32 {
     let mut bytes = [0; 4];

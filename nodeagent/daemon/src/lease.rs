@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -25,6 +24,7 @@ use crate::{
     audit::Audit,
     clock,
     jobs::Jobs,
+    kept,
     node::{Node, Results},
     systemd::manager,
 };
@@ -104,14 +104,7 @@ struct Timed {
     ended: bool,
 }
 
-/// The file in the state folder. No secret, and nothing that opens one.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Remembered {
-    boot: String,
-    units: BTreeMap<String, Start>,
-}
-
-/// A start of a unit that holds leases.
+/// A start of a unit that holds leases, in the state folder. No secret, and nothing that opens one.
 #[derive(Debug, Serialize, Deserialize)]
 struct Start {
     invocation: String,
@@ -153,12 +146,9 @@ impl Leases {
     ) -> Arc<Self> {
         let memory = state.join("leases.json");
         let mut held = BTreeMap::new();
-        let (boot, known) = (boot(), read(&memory));
-        for (unit, start) in known
-            .units
-            .into_iter()
-            .filter(|(unit, _)| known.boot == boot && !boot.is_empty() && !unit.contains('/'))
-        {
+        let known: BTreeMap<String, Start> =
+            kept::of_boot(&memory, &clock::boot_word(), "leases of before end unattended").unwrap_or_default();
+        for (unit, start) in known.into_iter().filter(|(unit, _)| !unit.contains('/')) {
             held.insert(
                 unit,
                 Held {
@@ -456,19 +446,9 @@ impl Leases {
             role: held.role.clone(),
             restart: held.on_rotate == OnRotate::Restart,
         };
-        let remembered = Remembered {
-            boot: boot(),
-            units: held.iter().map(|(unit, held)| (unit.clone(), start(held))).collect(),
-        };
-        let next = self.memory.with_extension("new");
-        let written = serde_json::to_vec(&remembered)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| fs::write(&next, bytes))
-            .and_then(|()| fs::rename(&next, &self.memory));
-        if let Err(error) = written {
-            let path = self.memory.display();
-            tracing::warn!("{path} cannot be written: {error}; after a restart of the agent, leases end unattended");
-        }
+        let starts: BTreeMap<&String, Start> = held.iter().map(|(unit, held)| (unit, start(held))).collect();
+        let follows = "after a restart of the agent leases end unattended";
+        kept::keep(&self.memory, &clock::boot_word(), &starts, follows);
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
@@ -477,18 +457,7 @@ impl Leases {
     }
 }
 
-fn read(memory: &Path) -> Remembered {
-    fs::read(memory)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
 /// How long this boot has slept so far.
 fn asleep() -> Duration {
     clock::boottime().saturating_sub(clock::monotonic())
-}
-
-fn boot() -> String {
-    clock::boot_id().map(hex::encode).unwrap_or_default()
 }

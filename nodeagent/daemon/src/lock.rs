@@ -4,7 +4,6 @@
 //! Must never start a unit that it has not stopped itself, nor call stopped what still runs.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use rempart_core::audit::What;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::{audit::Audit, clock, jobs::Jobs, node::Node, systemd::manager};
+use crate::{audit::Audit, clock, jobs::Jobs, kept, node::Node, systemd::manager};
 
 /// Between two looks while something is to be done.
 const LOOK: Duration = Duration::from_secs(2);
@@ -42,7 +41,6 @@ pub struct Lock {
 /// In order of their starts; the file in the state folder.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Units {
-    boot: String,
     /// Until when the node was unlocked, in seconds since boot: an agent that is started again and cannot attest holds to it.
     until_s: u64,
     /// They run, with secrets.
@@ -74,16 +72,8 @@ impl Lock {
     /// With what an earlier agent of this boot has noted.
     pub fn remember(node: Arc<Node>, audit: Arc<Audit>, bus: zbus::Connection, jobs: Jobs, state: &Path) -> Arc<Self> {
         let memory = state.join("lock.json");
-        let boot = clock::boot_id().map(hex::encode).unwrap_or_default();
-        let known: Option<Units> = fs::read(&memory)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let units = known
-            .filter(|known| known.boot == boot && !boot.is_empty())
-            .unwrap_or(Units {
-                boot,
-                ..Units::default()
-            });
+        let follows = "a lock stops no unit that runs now";
+        let units = kept::of_boot(&memory, &clock::boot_word(), follows).unwrap_or_default();
         Arc::new(Self {
             node,
             audit,
@@ -297,17 +287,8 @@ impl Lock {
     }
 
     fn write(&self, units: &Units) {
-        let next = self.memory.with_extension("new");
-        let written = serde_json::to_vec(units)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| fs::write(&next, bytes))
-            .and_then(|()| fs::rename(&next, &self.memory));
-        if let Err(error) = written {
-            let path = self.memory.display();
-            tracing::warn!(
-                "{path} cannot be written: {error}; after a restart of the agent, a lock stops no unit that runs now"
-            );
-        }
+        let follows = "after a restart of the agent a lock stops no unit that runs now";
+        kept::keep(&self.memory, &clock::boot_word(), units, follows);
     }
 
     fn units(&self) -> MutexGuard<'_, Units> {

@@ -16,6 +16,8 @@ mod clock;
 mod guard;
 /// Requests for jobs of units.
 mod jobs;
+/// What an agent that is started again has to know.
+mod kept;
 /// What running units hold for a time only.
 mod lease;
 /// What a lock means for running units.

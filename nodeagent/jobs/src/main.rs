@@ -15,7 +15,11 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use rempart_api::{exit, job::Job, path};
+use rempart_api::{
+    exit,
+    job::{Job, is_service},
+    path,
+};
 use rempart_core::unitfile::{OnLock, OnRotate, OptIn, Source, read_opt_in};
 
 /// Longest unit file that is read, in bytes.
@@ -180,12 +184,6 @@ fn opt_in(files: &[String]) -> anyhow::Result<Option<OptIn>> {
     }
     let sources: Vec<Source<'_>> = texts.iter().map(|(path, text)| Source { path, text }).collect();
     Ok(read_opt_in(&sources)?)
-}
-
-/// systemd.unit(5).
-fn is_service(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    name.len() <= 255 && name.ends_with(".service") && !name.starts_with('.') && name.bytes().all(allowed)
 }
 
 #[cfg(test)]

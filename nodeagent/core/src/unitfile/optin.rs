@@ -595,12 +595,14 @@ fn size(value: &str) -> Option<u64> {
         .filter(|bytes| HEAP.contains(bytes))
 }
 
+/// Whether `name` can be a role: it becomes a part of a request to the vault.
+pub fn is_role(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain)
+}
+
 fn role(value: String) -> Result<String, Fault> {
-    let fits = (1..=MAX_NAME).contains(&value.len())
-        && value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if fits { Ok(value) } else { Err(Fault::Role) }
+    if is_role(&value) { Ok(value) } else { Err(Fault::Role) }
 }
 
 fn secret(value: &str) -> Result<(String, Option<Deliver>, Reference), Fault> {

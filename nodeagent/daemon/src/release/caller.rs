@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
+use rempart_api::job::is_service;
 use tokio::net::UnixStream;
 use zbus::{Connection, zvariant::OwnedObjectPath};
 
@@ -68,7 +69,7 @@ impl Peer {
         let (path, invocation) = self.unit_path(bus).await?;
         let (unit, service) = manager::properties(bus, path).await.map_err(no_unit)?;
         let name: String = manager::property(&unit, "Id").map_err(no_unit)?;
-        if !plain(&name) {
+        if !is_service(&name) {
             return Err(Refusal::CallerNoUnit {
                 pid: self.pid,
                 why: format!("its unit is {name}"),
@@ -179,12 +180,6 @@ impl Now {
     }
 }
 
-/// A service's name as systemd allows it (systemd.unit(5)): it becomes a folder's name.
-fn plain(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    name.len() <= 255 && name.ends_with(".service") && !name.starts_with('.') && name.bytes().all(allowed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,9 +218,9 @@ mod tests {
 
     #[test]
     fn a_name_that_could_climb_out_of_its_folder_is_no_unit() {
-        assert!(plain("billing@eu-1.service"));
+        assert!(is_service("billing@eu-1.service"));
         for name in ["../x.service", ".service", "a/b.service", "a.socket", "", "a b.service"] {
-            assert!(!plain(name), "{name}");
+            assert!(!is_service(name), "{name}");
         }
     }
 }

@@ -13,12 +13,11 @@ use rempart_core::{
     snapshot::{Definition, Snapshot, Verdict},
     unitfile::{OptIn, SECTION, Source, read_opt_in},
 };
-use serde::{Deserialize, Serialize};
 use zbus::Connection;
 
 use super::{Refusal, caller::Caller};
 use crate::{
-    clock,
+    clock, kept,
     systemd::manager::{self, Exec, ManagerProxy, Properties},
 };
 
@@ -95,18 +94,10 @@ pub struct Units {
     run_roles: BTreeSet<String>,
 }
 
-/// What the units were at the agent's first start in this boot: an agent that is started again must not take what
-/// changed meanwhile for what was there.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    boot_id: String,
-    units: Snapshot,
-}
-
 impl Units {
     /// Every opted-in unit that `folders` name and systemd loads; what the file `kept` holds of this boot comes first.
     pub async fn record(bus: &Connection, folders: &[PathBuf], kept: &Path) -> zbus::Result<Self> {
-        let boot_id = clock::boot_id().map(hex::encode).unwrap_or_default();
+        let boot_id = clock::boot_word();
         if let Some(snapshot) = keeping(kept, &boot_id) {
             tracing::info!("{} opted-in units recorded earlier in this boot", snapshot.len());
             return Ok(Self {
@@ -141,13 +132,7 @@ impl Units {
             }
         }
         if whole {
-            keep(
-                kept,
-                &Kept {
-                    boot_id,
-                    units: units.snapshot.clone(),
-                },
-            );
+            keep(kept, &boot_id, &units.snapshot);
         }
         tracing::info!("{} opted-in units recorded", units.snapshot.len());
         Ok(units)
@@ -282,42 +267,14 @@ fn definition(files: &[(String, String)], place: &Files) -> Definition {
     Definition::of(parts.map(|(name, content)| (name.as_str(), content.as_bytes())))
 }
 
-/// What an earlier agent of this boot recorded. A file that cannot be read is no reason to accept what is there now
-/// without a word.
+/// What the units were at the agent's first start in this boot: an agent that is started again must not take what changed meanwhile for what
+/// was there. A file that cannot be read is no reason to accept what is there now without a word.
 fn keeping(kept: &Path, boot_id: &str) -> Option<Snapshot> {
-    let text = match read_text(kept) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::error!(
-                "{} cannot be read, the units are recorded anew: {error}",
-                kept.display()
-            );
-            return None;
-        }
-    };
-    match serde_json::from_str::<Kept>(&text) {
-        Ok(kept) => (kept.boot_id == boot_id).then_some(kept.units),
-        Err(error) => {
-            tracing::error!("{} is damaged, the units are recorded anew: {error}", kept.display());
-            None
-        }
-    }
+    kept::of_boot(kept, boot_id, "the units are recorded anew")
 }
 
-/// Written beside it first: there whole or not at all.
-fn keep(path: &Path, kept: &Kept) {
-    let beside = path.with_extension("new");
-    let written = serde_json::to_vec(kept)
-        .map_err(std::io::Error::other)
-        .and_then(|text| fs::write(&beside, text))
-        .and_then(|()| fs::rename(&beside, path));
-    if let Err(error) = written {
-        tracing::error!(
-            "{} cannot be written, so a restarted agent records the units anew: {error}",
-            path.display()
-        );
-    }
+fn keep(path: &Path, boot_id: &str, units: &Snapshot) {
+    kept::keep(path, boot_id, units, "a restarted agent records the units anew");
 }
 
 /// The pattern of the units that a template (`a@.service`) or prefix (`a-.service`) stands for; `None` for others.
@@ -450,11 +407,7 @@ mod tests {
         let (folder, units) = recorded("[X-Rempart]\nWrap=yes\n");
         let path = folder.path().join("units.json");
         let units = units.snapshot;
-        let kept = Kept {
-            boot_id: "1".into(),
-            units: units.clone(),
-        };
-        keep(&path, &kept);
+        keep(&path, "1", &units);
         assert_eq!(keeping(&path, "1"), Some(units));
         assert_eq!(keeping(&path, "2"), None);
         std::fs::write(&path, "{").expect("write");

@@ -104,18 +104,11 @@ async fn a_token_is_renewed_on_a_fresh_result_and_not_had_by_another_login() {
     let bao = OpenBao::start(&world.pki).expect("OpenBao");
     bao.put_secret("web", &[("tls_key", VALUE)]).expect("secret");
     bao.role("web", &["web"]).expect("role");
-    let url = world.verifier_url();
-    bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url)
-        .expect("trust");
     // Each token would end before the attestation after the next one.
     bao.write("auth/jwt/role/web", &serde_json::json!({"role_type": "jwt", "bound_audiences": ["openbao"], "user_claim": "sub",
         "bound_claims": {"roles": "web"}, "token_policies": ["rempart-web"], "token_ttl": "40s", "token_max_ttl": "1h"}))
         .expect("role");
-    let vault = format!(
-        "[vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"{}\"\n",
-        bao.port(),
-        world.pki.ca().display()
-    );
+    let vault = world.vault(&bao);
     world.start_agent_with(&vault, &format!("{ALLOW}{OFTEN}"));
     world.wait_for_state("unlocked");
     world.ask().expect("released");

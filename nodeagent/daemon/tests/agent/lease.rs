@@ -41,14 +41,7 @@ impl Site {
         bao.write("pki/roles/web", &issuer).expect("role");
         let rule = json!({"policy": "path \"pki/issue/web\" { capabilities = [\"update\"] }"});
         bao.write("sys/policies/acl/rempart-web", &rule).expect("policy");
-        let url = world.verifier_url();
-        bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url)
-            .expect("trust");
-        let vault = format!(
-            "[vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"{}\"\n",
-            bao.port(),
-            world.pki.ca().display()
-        );
+        let vault = world.vault(&bao);
         world.start_agent_with(&vault, ALLOW);
         world.wait_for_state("unlocked");
         Self { world, bao, vault }

@@ -19,14 +19,7 @@ async fn a_unit_that_says_so_starts_while_the_vault_is_away_and_not_after_a_no_o
     let mut bao = OpenBao::start(&world.pki).expect("OpenBao");
     bao.put_secret("web", &[("tls_key", VALUE)]).expect("secret");
     bao.role("web", &["web"]).expect("role");
-    let url = world.verifier_url();
-    bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url)
-        .expect("trust");
-    let vault = format!(
-        "[vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"{}\"\n",
-        bao.port(),
-        world.pki.ca().display()
-    );
+    let vault = world.vault(&bao);
     world.start_agent_with(&vault, ALLOW);
     world.wait_for_state("unlocked");
     let value = |world: &World| {

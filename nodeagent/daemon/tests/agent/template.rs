@@ -25,14 +25,7 @@ async fn a_unit_gets_a_file_with_its_secrets_in_it_and_of_a_wrong_text_nothing()
     bao.put_secret("web", &[("tls_key", VALUE), ("user", "web-user")])
         .expect("secret");
     bao.role("web", &["web"]).expect("role");
-    let url = world.verifier_url();
-    bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url)
-        .expect("trust");
-    let vault = format!(
-        "[vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"{}\"\n",
-        bao.port(),
-        world.pki.ca().display()
-    );
+    let vault = world.vault(&bao);
     world.start_agent_with(&vault, ALLOW);
     world.wait_for_state("unlocked");
 

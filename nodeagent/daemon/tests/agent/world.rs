@@ -21,7 +21,7 @@ use rempart_device::{
     logs::Logs,
     service::{Answer, Question, Request, SystemdAnswer, TeeAnswer},
 };
-use rempart_harness::Pki;
+use rempart_harness::{OpenBao, Pki};
 use rempart_secretmem::{Area, receive_line, send_line};
 use std::os::fd::AsFd;
 
@@ -114,6 +114,18 @@ impl World {
 
     pub fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Has `bao` trust the Verifier; the agent's `[vault]` for it.
+    pub fn vault(&self, bao: &OpenBao) -> String {
+        let url = self.verifier_url();
+        bao.trust_verifier(&format!("{url}/.well-known/jwks.json"), &url)
+            .expect("trust");
+        format!(
+            "[vault]\nkind = \"openbao\"\nurl = \"https://localhost:{}\"\nca = \"{}\"\n",
+            bao.port(),
+            self.pki.ca().display()
+        )
     }
 
     /// The Verifier's URL, which is its identifier too.
