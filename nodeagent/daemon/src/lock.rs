@@ -55,8 +55,10 @@ struct Running {
     invocation: String,
     #[serde(skip)]
     asked: Option<Instant>,
-    /// A stop was asked for, in this lock or before the agent was started again.
+    /// A lock is to stop it.
     stopping: bool,
+    /// It was asked for, maybe by an agent before this one: if it stops now, that was the lock.
+    ordered: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,6 +96,7 @@ impl Lock {
             invocation: invocation.to_owned(),
             asked: None,
             stopping: false,
+            ordered: false,
         });
         self.write(&units);
     }
@@ -216,7 +219,8 @@ impl Lock {
                 .iter_mut()
                 .find(|known| known.invocation == running.invocation);
             if let Some(known) = known {
-                known.asked = Some(Instant::now());
+                (known.asked, known.ordered) = (Some(Instant::now()), true);
+                self.write(&units);
             }
         }
         !stopping.is_empty()
@@ -226,7 +230,7 @@ impl Lock {
         let mut units = self.units();
         units.running.retain(|known| known.invocation != running.invocation);
         // What had ended before it was asked is not ours to start.
-        if running.asked.is_some() && !units.stopped.iter().any(|known| known.unit == running.unit) {
+        if running.ordered && !units.stopped.iter().any(|known| known.unit == running.unit) {
             units.stopped.push(Stopped {
                 unit: running.unit.clone(),
                 asked: None,

@@ -39,7 +39,10 @@ async fn a_lock_stops_who_says_so_and_an_unlock_starts_them() {
     request(&world, "stop");
     assert_eq!(world.status()["not_stopped"][0], "web.service", "it still runs");
     request(&world, "stop");
+    // It stops while nobody looks: that was the lock all the same.
+    world.stop_agent();
     ended(&world, true);
+    world.start_agent(ALLOW);
     world.wait_until("stopped", Duration::from_secs(10), |status| {
         status["stopped"][0] == "web.service"
     });
