@@ -1,7 +1,12 @@
 //! Links for file deliveries: `/run/rempart/units/UNIT/NAME` → `/proc/self/fd/N`, which opens to the reader's own
 //! descriptor. The link is the same for everybody and holds nothing.
 
-use std::{fs, io::ErrorKind, os::unix::fs::symlink, path::Path};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 use rempart_api::agent::{Deliver, FILE_FD_BASE, Item};
 
@@ -17,7 +22,7 @@ pub fn make(folder: &Path, unit: &str, items: &mut [Item]) -> Result<(), Refusal
     {
         let link = folder.join(&item.name);
         let target = format!("/proc/self/fd/{}", FILE_FD_BASE as usize + index);
-        let made = fs::create_dir_all(&folder).and_then(|()| match fs::read_link(&link) {
+        let made = open_folder(&folder).and_then(|()| match fs::read_link(&link) {
             Ok(old) if old == Path::new(&target) => Ok(()),
             Ok(_) => fs::remove_file(&link).and_then(|()| symlink(&target, &link)),
             Err(error) if error.kind() == ErrorKind::NotFound => symlink(&target, &link),
@@ -30,6 +35,12 @@ pub fn make(folder: &Path, unit: &str, items: &mut [Item]) -> Result<(), Refusal
         item.path = Some(link.display().to_string());
     }
     Ok(())
+}
+
+/// The unit's own user has to find its way through it, whatever the agent's umask: a link holds nothing.
+fn open_folder(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 #[cfg(test)]
@@ -47,12 +58,20 @@ mod tests {
             path: None,
         };
         let mut items = vec![item("a", Deliver::Env), item("tls.key", Deliver::File)];
+        fs::create_dir(folder.path().join("web.service")).expect("made before");
+        let closed = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(folder.path().join("web.service"), closed).expect("as by a umask");
         make(folder.path(), "web.service", &mut items).expect("made");
         make(folder.path(), "web.service", &mut items).expect("made again");
         let link = folder.path().join("web.service/tls.key");
         assert_eq!(items[1].path.as_deref(), link.to_str());
         assert_eq!(items[0].path, None);
         assert_eq!(fs::read_link(&link).expect("link"), Path::new("/proc/self/fd/201"));
+        let mode = fs::metadata(folder.path().join("web.service"))
+            .expect("made")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o755, "every user finds its way through");
         let mut first = vec![item("tls.key", Deliver::File)];
         make(folder.path(), "web.service", &mut first).expect("corrected");
         assert_eq!(fs::read_link(&link).expect("link"), Path::new("/proc/self/fd/200"));
