@@ -100,10 +100,14 @@ impl World {
     }
 
     fn backend(&self) -> OpenBao {
+        self.backend_by(Login::Jwt { mount: "jwt".into() })
+    }
+
+    fn backend_by(&self, login: Login) -> OpenBao {
         let ca = self.pki.ca_pem().expect("CA");
         let trust = Trust::pinned("ca.pem", ca.as_bytes()).expect("trust");
         let origin = Origin::parse("url", &format!("https://localhost:{}", self.server.port())).expect("origin");
-        OpenBao::new(&origin, Login::Jwt { mount: "jwt".into() }, &trust, None).expect("backend")
+        OpenBao::new(&origin, login, &trust, None).expect("backend")
     }
 
     async fn fetch(&self, backend: &dyn Backend, wanted: &[&str]) -> Result<Fetched, BackendError> {
@@ -235,6 +239,57 @@ async fn key_value_engines_of_both_versions_wrapped_and_not() {
     let refusal = world.refusal(&backend, &["kv/a#x"]).await;
     assert!(refusal.contains("has no secret"), "{refusal}");
     assert_eq!(world.texts(&backend, &["kv/a?version=1#x"]).await, ["one"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_ids_from_files_open_what_their_role_may_and_only_while_the_verifier_grants_it() {
+    let world = World::start();
+    put(&world, "kv", true);
+    world.allow(r#"path "kv/data/a" { capabilities = ["read"] }"#);
+    let folder = tempfile::tempdir().expect("a folder");
+    let backend = || {
+        world.backend_by(Login::AppRole {
+            mount: "approle".into(),
+            folder: folder.path().to_owned(),
+        })
+    };
+    let id = |kind: &str, text: &str| {
+        let path = folder.path().join(format!("{ROLE}.{kind}"));
+        drop(std::fs::remove_file(&path));
+        let mut open = std::fs::File::options();
+        let mut file = std::os::unix::fs::OpenOptionsExt::mode(open.write(true).create_new(true), 0o400)
+            .open(path)
+            .expect("created");
+        std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+    };
+    let refusal = world.refusal(&backend(), &["kv/a#x"]).await;
+    assert!(refusal.contains(&format!("{ROLE}.role-id")), "{refusal}");
+    id("role-id", ROLE);
+    id("secret-id", "00000000-0000-0000-0000-000000000000");
+    let refusal = world.refusal(&backend(), &["kv/a#x"]).await;
+    assert!(
+        refusal.contains("no AppRole auth is mounted") || refusal.contains("denies"),
+        "{refusal}"
+    );
+    world.bao(&["auth", "enable", "approle"]);
+    let role = json!({"role_id": ROLE, "token_policies": ["conformance"], "token_ttl": "10m", "token_max_ttl": "1h"});
+    world
+        .server
+        .write(&format!("auth/approle/role/{ROLE}"), &role)
+        .expect("role");
+    let refusal = world.refusal(&backend(), &["kv/a#x"]).await;
+    assert!(
+        refusal.contains("denies") && !refusal.contains("0000-0000"),
+        "{refusal}"
+    );
+    let made = world.bao(&[
+        "write",
+        "-force",
+        "-field=secret_id",
+        &format!("auth/approle/role/{ROLE}/secret-id"),
+    ]);
+    id("secret-id", &format!("{made}\n"));
+    keeps(&world, &backend(), "kv").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

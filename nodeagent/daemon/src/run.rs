@@ -213,6 +213,7 @@ fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
             let login = match auth.clone() {
                 VaultAuth::Jwt { mount } => Login::Jwt { mount },
                 VaultAuth::Cert { mount } => Login::Cert { mount },
+                VaultAuth::AppRole { mount, folder } => Login::AppRole { mount, folder },
             };
             let accessors = Accessors::new(verifier, trust);
             let server = OpenBao::new(origin, login, vault, Some(accessors))?;

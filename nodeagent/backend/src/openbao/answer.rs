@@ -23,6 +23,7 @@ impl OpenBao {
                 why: match &self.login {
                     Login::Jwt { mount } => format!("no JWT auth is mounted at {mount}"),
                     Login::Cert { mount } => format!("no certificate auth is mounted at {mount}"),
+                    Login::AppRole { mount, .. } => format!("no AppRole auth is mounted at {mount}"),
                 },
             },
             Answer::Refused {
@@ -59,7 +60,7 @@ impl OpenBao {
         match answer {
             Answer::Refused { status: 503, why } if why.contains("sealed") => BackendError::Sealed { server },
             Answer::Refused {
-                status: 500.. | 429,
+                status: 412 | 429 | 500..,
                 why,
             } => BackendError::Unreachable { server, why },
             Answer::Refused { status, why } => BackendError::Misconfigured {

@@ -28,6 +28,8 @@ use sessions::Sessions;
 
 /// What the server's errors mean.
 mod answer;
+/// Ids from files.
+mod approle;
 /// One conversation.
 mod client;
 /// How each engine is asked.
@@ -197,18 +199,29 @@ impl OpenBao {
         reference: &Reference,
     ) -> Result<EndpointResult<Fields>, BackendError> {
         let explain = |answer| self.explain_read(answer, role, reference);
+        let asked = Instant::now();
         let wrapped = client
             .wrapped()
             .ask::<serde::de::IgnoredAny>(question)
             .await
             .map_err(explain)?;
-        let token = wrapped.wrap_info.ok_or_else(|| explain(Answer::Malformed))?.token;
-        let token = SecretString::new(token);
+        let wrapped = wrapped.wrap_info.ok_or_else(|| explain(Answer::Malformed))?;
+        let (token, life) = (SecretString::new(wrapped.token), Duration::from_secs(wrapped.ttl));
         let opened = self
             .client(self.http.clone(), Some(&token))
             .ask::<Fields>(Question::unwrap())
             .await;
         opened.map_err(|answer| match answer {
+            Answer::Refused {
+                status: 400 | 403 | 404,
+                ..
+            } if asked.elapsed() >= life => BackendError::Unreachable {
+                server: self.server.clone(),
+                why: format!(
+                    "its answer took longer than the {} s that it was wrapped for",
+                    life.as_secs()
+                ),
+            },
             Answer::Refused {
                 status: 400 | 403 | 404,
                 why,

@@ -1,9 +1,10 @@
 //! Login, renewal and revocation of the token of one role.
 //!
 //! Must never renew without a result that the Verifier has just given: a token would outlive what it rests on. Follows the
-//! HTTP API of OpenBao 2 (auth/jwt, auth/cert, auth/token/renew-self and revoke-self).
+//! HTTP API of OpenBao 2 (auth/jwt, auth/cert, auth/approle, auth/token/renew-self and revoke-self).
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,7 @@ use rempart_secret::SecretString;
 use tokio::time::timeout;
 use vaultrs::api::AuthInfo;
 
-use super::{OpenBao, RENEWAL, answer::Answer, client, engine::Mount};
+use super::{OpenBao, RENEWAL, answer::Answer, approle::Ids, client, engine::Mount};
 use crate::{BackendError, Grant, error::one_line};
 
 /// A token that ends sooner than this is not used any more: a request under way must not outlive it.
@@ -36,6 +37,13 @@ pub enum Login {
     Cert {
         /// Where it is mounted.
         mount: String,
+    },
+    /// Two ids from files, at the AppRole auth method on `mount`.
+    AppRole {
+        /// Where it is mounted.
+        mount: String,
+        /// Where the files are: `ROLE.role-id` and `ROLE.secret-id`.
+        folder: PathBuf,
     },
 }
 
@@ -104,6 +112,10 @@ impl OpenBao {
                 vaultrs::auth::oidc::login(&client.0, mount, grant.ear.expose(), Some(role.to_owned())).await
             }
             Login::Cert { mount } => vaultrs::auth::cert::login(&client.0, mount, role).await,
+            Login::AppRole { mount, folder } => {
+                let ids = Ids::of(folder, role).map_err(|error| self.misconfigured(&error.to_string()))?;
+                vaultrs::auth::approle::login(&client.0, mount, &ids.role, ids.secret.expose()).await
+            }
         };
         let auth = auth.map_err(|error| self.explain_login(error, role))?;
         if let Some(accessors) = &self.accessors {
@@ -167,18 +179,21 @@ impl OpenBao {
     /// The HTTP client for what the server binds to who we are. One of its own: a connection that another certificate (or
     /// none) was shown on must not be used.
     fn http_for(&self, grant: &Grant) -> Result<reqwest::Client, BackendError> {
-        if let Login::Jwt { .. } = self.login {
+        let Login::Cert { .. } = self.login else {
             return Ok(self.http.clone());
-        }
-        let identity = grant.identity.as_ref().ok_or(BackendError::NoCertificate)?;
-        let misconfigured = |why: String| BackendError::Misconfigured {
-            server: self.server.clone(),
-            why: one_line(&why),
         };
+        let identity = grant.identity.as_ref().ok_or(BackendError::NoCertificate)?;
         let trust = self
             .trust
             .presenting(identity)
-            .map_err(|error| misconfigured(error.to_string()))?;
-        client::http(&trust).map_err(|error| misconfigured(error.to_string()))
+            .map_err(|error| self.misconfigured(&error.to_string()))?;
+        client::http(&trust).map_err(|error| self.misconfigured(&error.to_string()))
+    }
+
+    fn misconfigured(&self, why: &str) -> BackendError {
+        BackendError::Misconfigured {
+            server: self.server.clone(),
+            why: one_line(why),
+        }
     }
 }

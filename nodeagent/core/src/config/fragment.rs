@@ -68,6 +68,8 @@ fragment!(VaultFragment {
     auth: String,
     auth_mount: String,
     cert_mount: String,
+    approle_mount: String,
+    approle_folder: String,
     namespace: String,
     wrapping: bool
 });

@@ -393,6 +393,12 @@ mod tests {
             ("name = \"demo-1\"", "", "node.name"),
             ("openbao\"", "openbao\"\nauth = \"token\"", "vault.auth"),
             ("openbao\"", "verifier\"\nauth = \"cert\"", "vault.auth"),
+            ("openbao\"", "verifier\"\nauth = \"approle\"", "vault.auth"),
+            (
+                "openbao\"",
+                "openbao\"\nauth = \"approle\"\napprole_folder = \"x\"",
+                "vault.approle_folder",
+            ),
             (
                 "openbao\"",
                 "openbao\"\nauth = \"cert\"\ncert_mount = \"../sys\"",

@@ -37,6 +37,13 @@ pub enum VaultAuth {
         /// Where it is mounted.
         mount: String,
     },
+    /// With two ids from files, at the AppRole auth method on `mount`. They prove nothing of the machine.
+    AppRole {
+        /// Where it is mounted.
+        mount: String,
+        /// Where `ROLE.role-id` and `ROLE.secret-id` are.
+        folder: PathBuf,
+    },
 }
 
 impl Vault {
@@ -53,21 +60,35 @@ impl Vault {
 }
 
 pub(super) fn judge(fragment: VaultFragment) -> Result<Vault, ConfigError> {
-    let auth = fragment.auth.as_deref().unwrap_or("jwt");
-    let auth = match auth {
+    let word = fragment.auth.as_deref().unwrap_or("jwt");
+    let auth = match word {
         "jwt" => VaultAuth::Jwt {
             mount: mount("vault.auth_mount", fragment.auth_mount, "jwt")?,
         },
         "cert" => VaultAuth::Cert {
             mount: mount("vault.cert_mount", fragment.cert_mount, "cert")?,
         },
-        other => return Err(value("vault.auth", other, "must be \"jwt\" or \"cert\"")),
+        "approle" => VaultAuth::AppRole {
+            mount: mount("vault.approle_mount", fragment.approle_mount, "approle")?,
+            folder: absolute(
+                "vault.approle_folder",
+                Some(
+                    fragment
+                        .approle_folder
+                        .unwrap_or_else(|| "/etc/rempart/approle".to_owned()),
+                ),
+            )?,
+        },
+        other => {
+            let why = "must be \"jwt\", \"cert\" or \"approle\"";
+            return Err(value("vault.auth", other, why));
+        }
     };
     match fragment.kind.as_deref() {
         None => Err(ConfigError::OperatorMissing("vault.kind")),
-        Some("verifier") if matches!(auth, VaultAuth::Cert { .. }) => {
+        Some("verifier") if !matches!(auth, VaultAuth::Jwt { .. }) => {
             let why = "the Verifier's own store needs no login; remove the key, or set vault.kind = \"openbao\"";
-            Err(value("vault.auth", "cert", why))
+            Err(value("vault.auth", word, why))
         }
         Some("verifier") => Ok(Vault::Verifier),
         Some("openbao" | "vault") => {
