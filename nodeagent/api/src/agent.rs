@@ -15,7 +15,18 @@ pub enum Request {
         /// [`crate::PROTOCOL_VERSION`].
         v: u32,
     },
+    /// After an answer with `keep`: a writable descriptor of each file comes with it, in this order, so that what they hold can be replaced
+    /// while the service runs.
+    Keep {
+        /// [`crate::PROTOCOL_VERSION`].
+        v: u32,
+        /// Names of the files.
+        names: Vec<String>,
+    },
 }
+
+/// Most descriptors that one message carries (SCM_MAX_FD of unix(7)).
+pub const MAX_KEPT: usize = 253;
 
 /// How one secret reaches the program, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +105,9 @@ pub enum Reply {
         /// `Memory=secret`: the service runs on a secret heap of at most so many bytes, or not at all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         heap: Option<u64>,
+        /// The files are to be replaced while the service runs: their descriptors are wanted back ([`Request::Keep`]).
+        #[serde(default, skip_serializing_if = "is_false")]
+        keep: bool,
     },
     /// Nothing is released; no descriptor comes with it.
     Refused {
@@ -102,6 +116,11 @@ pub enum Reply {
         /// One line: what, why, what to do.
         refused: String,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_false(word: &bool) -> bool {
+    !*word
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub trait Agent {
     fn check_unit(&self, unit: &str) -> zbus::Result<String>;
     /// For each reference nothing, or why a unit of that role does not get it.
     fn check_secrets(&self, role: &str, references: &[String]) -> zbus::Result<Vec<String>>;
+    /// New secrets for the unit, or with an empty name for all; a line for each.
+    fn rotate(&self, unit: &str) -> zbus::Result<Vec<String>>;
     /// The last lines of the audit log.
     fn events(&self, max: u32) -> zbus::Result<Vec<String>>;
     /// The state changed.

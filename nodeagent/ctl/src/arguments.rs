@@ -17,6 +17,7 @@ use crate::{
     run::{self, Run},
     status, talk,
     units::{
+        ServiceName,
         diff::{self, Diff},
         validate::{self, Validate},
         wrap::{self, Unwrap, Wrap},
@@ -75,6 +76,15 @@ enum Command {
     Diff(Diff),
     /// What is wrong with the services that opted in.
     Validate(Validate),
+    /// Give running services new secrets now, each as its OnRotate= says.
+    Rotate {
+        /// Services, with or without `.service`.
+        #[arg(required_unless_present = "all", value_name = "UNIT")]
+        units: Vec<ServiceName>,
+        /// Every service that got secrets and may get new ones, one after the other.
+        #[arg(long, conflicts_with = "units")]
+        all: bool,
+    },
     /// Run a service, or a command, with its secrets on this terminal.
     Run(Run),
     /// Man pages, one a command, into a folder.
@@ -173,6 +183,7 @@ pub fn command_line() -> Result<ExitCode, Failure> {
         Command::Unwrap(told) => wrap::unwrap(&told),
         Command::Diff(told) => diff::diff(&told),
         Command::Validate(told) => block(validate::validate(bus, &told)),
+        Command::Rotate { units, all } => block(async { talk::rotate(&agent::connect(bus).await?, &units, all).await }),
         Command::Run(told) => block(run::run(bus, &told)),
         Command::Man { folder } => man(&folder),
         Command::Doctor { json } => block(doctor::run(bus, json)),

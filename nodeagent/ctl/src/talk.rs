@@ -1,4 +1,4 @@
-//! `rempart gate` and `events`: questions to the agent, answers for people or programs.
+//! `rempart gate`, `events` and `rotate`: questions to the agent, answers for people or programs.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -6,7 +6,7 @@ use rempart_api::bus::State;
 use serde_json::Value;
 use zbus::export::ordered_stream::OrderedStreamExt;
 
-use crate::{agent::AgentProxy, failure::Failure};
+use crate::{agent::AgentProxy, failure::Failure, units::ServiceName};
 
 /// The gate looks at least this often: an agent that restarts sends no signal.
 const LOOK: Duration = Duration::from_secs(2);
@@ -56,6 +56,30 @@ impl Gate {
             Err(error) => Self::Wait(format!(
                 "the agent does not answer ({error}); check: systemctl status rempartd"
             )),
+        }
+    }
+}
+
+/// `rempart rotate`.
+pub async fn rotate(agent: &AgentProxy<'_>, units: &[ServiceName], all: bool) -> Result<ExitCode, Failure> {
+    let names = units.iter().map(ServiceName::as_str).chain(all.then_some(""));
+    let mut failed = Vec::new();
+    for name in names {
+        match agent.rotate(name).await {
+            Ok(lines) => lines.iter().for_each(|line| println!("{}", one_line(line))),
+            Err(zbus::Error::MethodError(error, Some(why), _)) if error == "org.freedesktop.DBus.Error.Failed" => {
+                failed.push(why);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match failed.pop() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(last) => {
+            for why in failed {
+                Failure::Refused(why).report();
+            }
+            Err(Failure::Refused(last))
         }
     }
 }

@@ -176,6 +176,19 @@ impl Agent {
         Ok(answers)
     }
 
+    /// New secrets for `unit`, as its `OnRotate=` says; for every unit that may get some when the name is empty. One line for each.
+    async fn rotate(&self, unit: &str) -> fdo::Result<Vec<String>> {
+        self.node.may_release().map_err(fdo::Error::Failed)?;
+        let units = match unit {
+            "" => self.leases.rotatable(),
+            unit => vec![unit.to_owned()],
+        };
+        let asked = units
+            .iter()
+            .map(|unit| self.leases.rotate(unit).map_err(fdo::Error::Failed));
+        asked.collect()
+    }
+
     /// The last lines of the audit log, oldest first.
     async fn events(&self, max: u32) -> Vec<String> {
         self.audit.recent(max.min(MAX_EVENTS) as usize)

@@ -1,7 +1,8 @@
-//! What running units hold for a time only: made longer at two thirds of its life, replaced by a new start of the unit before it ends,
-//! given back when the unit has ended.
+//! What running units hold for a time only: made longer at two thirds of its life, replaced before it ends (by a new start of the unit, or in its
+//! files while it runs), given back when the unit has ended.
 //!
-//! Must never have a unit started again while that start could not get its secrets: what it has is good until its end.
+//! Must never have a unit started again while that start could not get its secrets, nor told of new ones that are not in its files: what it
+//! has is good until its end.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use rempart_api::job::Job;
-use rempart_backend::{Backend, BackendError, Lease};
+use rempart_backend::{BackendError, Lease};
 use rempart_core::{
     audit::What,
     term::{Step, Term},
@@ -21,11 +22,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    audit::Audit,
     clock,
     jobs::Jobs,
     kept,
-    node::{Node, Results},
+    node::Results,
+    release::{Files, NotReplaced, Replacer},
     systemd::manager,
 };
 
@@ -46,9 +47,7 @@ const EXCHANGE: Duration = Duration::from_secs(30);
 
 /// All of them.
 pub struct Leases {
-    node: Arc<Node>,
-    backend: Arc<dyn Backend>,
-    audit: Arc<Audit>,
+    replacer: Replacer,
     bus: zbus::Connection,
     jobs: Jobs,
     /// What an agent that is started again has to know.
@@ -63,15 +62,21 @@ struct Held {
     role: String,
     on_rotate: OnRotate,
     leases: Vec<Timed>,
-    /// When it is to be started again, and why.
+    /// What was replaced while it runs: it may still use it, so that ends by itself, or with the unit.
+    replaced: Vec<Lease>,
+    /// Its files, where they can be replaced while it runs.
+    files: Option<Arc<Files>>,
+    /// When it is to get new secrets, and why.
     rotation: Option<(Instant, Why)>,
     /// When it got its secrets.
     since: Instant,
 }
 
-/// Why a unit is to be started again.
+/// Why a unit is to get new secrets.
 #[derive(Debug, Clone, Copy)]
 enum Why {
+    /// The operator wants it.
+    Operator,
     /// The agent has no token any more for what it holds.
     AgentAgain,
     /// Something of it ends then.
@@ -83,6 +88,7 @@ enum Why {
 impl std::fmt::Display for Why {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Operator => out.write_str("the operator asks for new secrets"),
             Self::AgentAgain => {
                 out.write_str("the agent was started again, and the token that its secrets rest on is gone")
             }
@@ -109,10 +115,33 @@ struct Timed {
 struct Start {
     invocation: String,
     role: String,
+    /// It may be started again.
     restart: bool,
 }
 
+impl Held {
+    /// Whether it holds anything that ends.
+    fn ends(&self) -> bool {
+        !(self.leases.is_empty() && self.replaced.is_empty())
+    }
+}
+
+/// A rotation whose time has come.
+struct Due {
+    unit: String,
+    invocation: String,
+    role: String,
+    on_rotate: OnRotate,
+    files: Option<Arc<Files>>,
+    why: Why,
+}
+
 impl Timed {
+    fn fresh(lease: Lease) -> Self {
+        let first = lease.life();
+        Self::new(lease, first)
+    }
+
     fn new(lease: Lease, first: Duration) -> Self {
         let term = Term {
             life: lease.life(),
@@ -136,14 +165,7 @@ impl Timed {
 
 impl Leases {
     /// Those of an earlier agent in this boot, which only a new start of their units can replace: their token went with it.
-    pub fn remember(
-        node: Arc<Node>,
-        backend: Arc<dyn Backend>,
-        audit: Arc<Audit>,
-        bus: zbus::Connection,
-        jobs: Jobs,
-        state: &Path,
-    ) -> Arc<Self> {
+    pub fn remember(replacer: Replacer, bus: zbus::Connection, jobs: Jobs, state: &Path) -> Arc<Self> {
         let memory = state.join("leases.json");
         let mut held = BTreeMap::new();
         let known: BTreeMap<String, Start> =
@@ -160,15 +182,15 @@ impl Leases {
                         OnRotate::None
                     },
                     leases: Vec::new(),
+                    replaced: Vec::new(),
+                    files: None,
                     rotation: Some((Instant::now(), Why::AgentAgain)),
                     since: Instant::now(),
                 },
             );
         }
         Arc::new(Self {
-            node,
-            backend,
-            audit,
+            replacer,
             bus,
             jobs,
             memory,
@@ -185,23 +207,62 @@ impl Leases {
                 Some(known) if known.invocation != invocation => held.remove(unit),
                 _ => None,
             };
-            if !leases.is_empty() {
-                let now = held.entry(unit.to_owned()).or_insert_with(|| Held {
-                    invocation: invocation.to_owned(),
-                    role: role.to_owned(),
-                    on_rotate,
-                    leases: Vec::new(),
-                    rotation: None,
-                    since: Instant::now(),
-                });
-                let timed = leases.into_iter().map(|lease| (lease.life(), lease));
-                now.leases.extend(timed.map(|(first, lease)| Timed::new(lease, first)));
-            }
+            let now = held.entry(unit.to_owned()).or_insert_with(|| Held {
+                invocation: invocation.to_owned(),
+                role: role.to_owned(),
+                on_rotate,
+                leases: Vec::new(),
+                replaced: Vec::new(),
+                files: None,
+                rotation: None,
+                since: Instant::now(),
+            });
+            now.leases.extend(leases.into_iter().map(Timed::fresh));
             self.write(&held);
             before
         };
         self.changed.notify_one();
         self.give_back(before);
+    }
+
+    /// Takes the files of that start in its keeping.
+    pub fn keep(&self, unit: &str, invocation: &str, files: Files) {
+        let mut held = self.held();
+        if let Some(held) = held.get_mut(unit).filter(|held| held.invocation == invocation) {
+            held.files = Some(Arc::new(files));
+        }
+    }
+
+    /// The operator wants new secrets for `unit`: what will be done, in one line.
+    pub fn rotate(&self, unit: &str) -> Result<String, String> {
+        let mut held = self.held();
+        let known = held.get_mut(unit).ok_or_else(|| {
+            format!("{unit} has got no secrets from this agent since it was started; restart the unit for new ones")
+        })?;
+        let what = match (known.on_rotate, &known.files) {
+            (OnRotate::None, _) => {
+                return Err(format!(
+                    "{unit} says OnRotate=none: nothing but a restart of yours gives it new secrets"
+                ));
+            }
+            (OnRotate::Reload, Some(_)) => "its files are replaced, and it is reloaded",
+            (OnRotate::Signal(_), Some(_)) => "its files are replaced, and it is told by a signal",
+            (OnRotate::Restart, _) => "it is started again",
+            (OnRotate::Reload | OnRotate::Signal(_), None) => {
+                "it is started again, because this agent does not have its files"
+            }
+        };
+        known.rotation = Some((Instant::now(), Why::Operator));
+        drop(held);
+        self.changed.notify_one();
+        Ok(format!("{unit}: {what} as soon as the vault serves it"))
+    }
+
+    /// Every unit that got secrets and may get new ones.
+    pub fn rotatable(&self) -> Vec<String> {
+        let held = self.held();
+        let may = held.iter().filter(|(_, held)| held.on_rotate != OnRotate::None);
+        may.map(|(unit, _)| unit.clone()).collect()
     }
 
     /// That start has failed, or ended.
@@ -220,13 +281,14 @@ impl Leases {
 
     /// Beside what is under way: nobody's start waits for it.
     fn give_back(self: &Arc<Self>, held: Option<Held>) {
-        let Some(held) = held.filter(|held| !held.leases.is_empty()) else {
+        let Some(held) = held.filter(Held::ends) else {
             return;
         };
         let this = self.clone();
         tokio::spawn(async move {
-            let leases = held.leases.into_iter().map(|timed| timed.lease).collect();
-            if timeout(EXCHANGE, this.backend.end(leases)).await.is_err() {
+            let leases = held.leases.into_iter().map(|timed| timed.lease);
+            let leases = leases.chain(held.replaced).collect();
+            if timeout(EXCHANGE, this.replacer.backend.end(leases)).await.is_err() {
                 tracing::debug!(
                     "leases of role {} are not given back in time; they end by themselves",
                     held.role
@@ -275,7 +337,7 @@ impl Leases {
     /// A lock, or a login that the vault has ended, takes the leases with it; nobody tells.
     fn notice_ends(&self) {
         for timed in self.held().values_mut().flat_map(|held| &mut held.leases) {
-            if !timed.ended && !self.backend.is_alive(&timed.lease) {
+            if !timed.ended && !self.replacer.backend.is_alive(&timed.lease) {
                 (timed.at, timed.step, timed.ended) = (Instant::now(), Step::Replace, true);
             }
         }
@@ -313,7 +375,7 @@ impl Leases {
     }
 
     async fn renew(&self, unit: &str, lease: Lease, first: Duration) {
-        let answer = timeout(EXCHANGE, self.backend.renew(&lease)).await;
+        let answer = timeout(EXCHANGE, self.replacer.backend.renew(&lease)).await;
         let mut held = self.held();
         let Some(timed) = held
             .get_mut(unit)
@@ -350,49 +412,119 @@ impl Leases {
         }
     }
 
-    /// Has one unit started again, if one is due; the next comes later.
+    /// Gives one unit new secrets, if one is due; the next comes later.
     async fn rotate_one(&self) {
+        let Some(Due {
+            unit,
+            invocation,
+            role,
+            on_rotate,
+            files,
+            why,
+        }) = self.rotation_due()
+        else {
+            return;
+        };
+        match (on_rotate, files) {
+            (OnRotate::None, _) => {
+                tracing::warn!("{unit}: {why}; OnRotate=none leaves it as it is, restart it for new secrets");
+                self.postpone(&unit, LONG);
+            }
+            (OnRotate::Reload, Some(files)) => {
+                self.replace(&unit, &invocation, &files, Job::Reload, why).await;
+            }
+            (OnRotate::Signal(signal), Some(files)) => {
+                self.replace(&unit, &invocation, &files, Job::Signal(signal), why).await;
+            }
+            (OnRotate::Restart, _) | (_, None) => self.start_again(&unit, &role, why).await,
+        }
+    }
+
+    fn rotation_due(&self) -> Option<Due> {
         let now = Instant::now();
-        let due = {
-            let held = self.held();
-            let due = held.iter().filter_map(|(unit, held)| {
-                let (at, why) = held.rotation.as_ref()?;
-                (*at <= now).then(|| (*at, unit.clone(), held.role.clone(), held.on_rotate, *why))
-            });
-            due.min_by_key(|(at, ..)| *at)
-        };
-        let Some((_, unit, role, on_rotate, why)) = due else {
-            return;
-        };
-        if on_rotate == OnRotate::None {
-            tracing::warn!("{unit}: {why}; OnRotate=none leaves it as it is, restart it for new secrets");
-            self.postpone(&unit, LONG);
-            return;
-        }
-        if let Err(why) = self.can_start(&role).await {
-            tracing::warn!("{unit} is not started again yet, because it would get no secrets: {why}");
-            self.postpone(&unit, POSTPONED);
-            return;
-        }
-        let record = What::Job {
+        let held = self.held();
+        let due = held.iter().filter_map(|(unit, held)| {
+            let (at, why) = held.rotation.as_ref().filter(|(at, _)| *at <= now)?;
+            Some((*at, unit, held, *why))
+        });
+        let (_, unit, held, why) = due.min_by_key(|(at, ..)| *at)?;
+        Some(Due {
             unit: unit.clone(),
-            job: Job::Restart.word().to_owned(),
-            reason: why.to_string(),
-        };
-        let asked = self.audit.record(record).map_err(|error| error.to_string());
-        let asked = asked.and_then(|()| self.jobs.ask(&unit, Job::Restart));
-        match asked {
-            Ok(()) => tracing::info!("{unit} is to be started again: {why}"),
-            Err(why) => tracing::error!("{unit} cannot be asked to start again: {why}"),
+            invocation: held.invocation.clone(),
+            role: held.role.clone(),
+            on_rotate: held.on_rotate,
+            files: held.files.clone(),
+            why,
+        })
+    }
+
+    /// Other values in the unit's files, then the word to it that they are there.
+    async fn replace(&self, unit: &str, invocation: &str, files: &Files, job: Job, why: Why) {
+        match self.replacer.replace(unit, invocation, files).await {
+            Ok(leases) => {
+                self.replaced(unit, invocation, leases);
+                self.ask(unit, job, why);
+                tokio::time::sleep(SPACING).await;
+            }
+            Err(NotReplaced::NotYet(not_yet)) => {
+                tracing::warn!("{unit} keeps the secrets that it has for now: {not_yet}");
+                self.postpone(unit, POSTPONED);
+            }
+            Err(NotReplaced::Never(never)) => {
+                tracing::error!("{unit} will be started again for new secrets: {never}");
+                let mut held = self.held();
+                if let Some(held) = held.get_mut(unit).filter(|held| held.invocation == invocation) {
+                    held.files = None;
+                }
+            }
         }
-        self.postpone(&unit, PATIENCE);
+    }
+
+    /// The unit holds `leases` now; what it held before it may still use.
+    fn replaced(&self, unit: &str, invocation: &str, leases: Vec<Lease>) {
+        let mut held = self.held();
+        let Some(now) = held.get_mut(unit).filter(|held| held.invocation == invocation) else {
+            // It has ended meanwhile, and nobody has seen them.
+            let backend = self.replacer.backend.clone();
+            tokio::spawn(async move { drop(timeout(EXCHANGE, backend.end(leases)).await) });
+            return;
+        };
+        let before = std::mem::replace(&mut now.leases, leases.into_iter().map(Timed::fresh).collect());
+        now.replaced.extend(before.into_iter().map(|timed| timed.lease));
+        now.replaced.retain(|lease| lease.given().elapsed() < lease.life());
+        now.rotation = None;
+        self.write(&held);
+    }
+
+    async fn start_again(&self, unit: &str, role: &str, why: Why) {
+        if let Err(why) = self.can_start(role).await {
+            tracing::warn!("{unit} is not started again yet, because it would get no secrets: {why}");
+            self.postpone(unit, POSTPONED);
+            return;
+        }
+        self.ask(unit, Job::Restart, why);
+        // Once it starts, this is the rotation of a start that is no more.
+        self.postpone(unit, PATIENCE);
         tokio::time::sleep(SPACING).await;
     }
 
+    fn ask(&self, unit: &str, job: Job, why: Why) {
+        let record = What::Job {
+            unit: unit.to_owned(),
+            job: job.word().to_owned(),
+            reason: why.to_string(),
+        };
+        let asked = self.replacer.audit.record(record).map_err(|error| error.to_string());
+        match asked.and_then(|()| self.jobs.ask(unit, job)) {
+            Ok(()) => tracing::info!("{unit} is to get new secrets ({}): {why}", job.word()),
+            Err(why) => tracing::error!("{unit} cannot be told of new secrets ({}): {why}", job.word()),
+        }
+    }
+
     async fn can_start(&self, role: &str) -> Result<(), String> {
-        self.node.may_release()?;
-        let results = Results(self.node.clone());
-        let ready = self.backend.ready(role, &results);
+        self.replacer.node.may_release()?;
+        let results = Results(self.replacer.node.clone());
+        let ready = self.replacer.backend.ready(role, &results);
         match Box::pin(timeout(EXCHANGE, ready)).await {
             Ok(ready) => ready.map_err(|error| error.to_string()),
             Err(_) => Err("the vault did not answer in time".to_owned()),
@@ -409,10 +541,11 @@ impl Leases {
     async fn sweep(self: &Arc<Self>) {
         self.notice_ends();
         // What was asked for in vain lies with the backend.
-        drop(timeout(EXCHANGE, self.backend.end(Vec::new())).await);
+        drop(timeout(EXCHANGE, self.replacer.backend.end(Vec::new())).await);
         let starts: Vec<(String, String)> = {
             let held = self.held();
             held.iter()
+                .filter(|(_, held)| held.ends() || held.files.is_some() || held.rotation.is_some())
                 .map(|(unit, held)| (unit.clone(), held.invocation.clone()))
                 .collect()
         };
@@ -437,16 +570,19 @@ impl Leases {
                 "waits_for_start": held.rotation.as_ref().map(|(_, why)| why.to_string()),
             })
         };
-        self.held().iter().map(told).collect()
+        let held = self.held();
+        let ends = held.iter().filter(|(_, held)| held.ends() || held.rotation.is_some());
+        ends.map(told).collect()
     }
 
     fn write(&self, held: &BTreeMap<String, Held>) {
         let start = |held: &Held| Start {
             invocation: held.invocation.clone(),
             role: held.role.clone(),
-            restart: held.on_rotate == OnRotate::Restart,
+            restart: held.on_rotate != OnRotate::None,
         };
-        let starts: BTreeMap<&String, Start> = held.iter().map(|(unit, held)| (unit, start(held))).collect();
+        let ends = held.iter().filter(|(_, held)| held.ends() || held.rotation.is_some());
+        let starts: BTreeMap<&String, Start> = ends.map(|(unit, held)| (unit, start(held))).collect();
         let follows = "after a restart of the agent leases end unattended";
         kept::keep(&self.memory, &clock::boot_word(), &starts, follows);
     }

@@ -31,7 +31,7 @@ use crate::{
     mounts,
     node::{Arming, Node},
     policy,
-    release::{self, Releases, Stale, Units},
+    release::{self, Releases, Replacer, Stale, Units},
     setup::{Setup, SetupError},
     sleep,
     systemd::notify,
@@ -128,17 +128,18 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     );
 
     let jobs = Jobs::at(setup.places.jobs.clone());
-    let leases = Leases::remember(
-        node.clone(),
-        backend.clone(),
-        audit.clone(),
-        bus.clone(),
-        jobs.clone(),
-        &setup.places.state,
-    );
+    let stale = Arc::new(Stale::default());
+    let replacer = Replacer {
+        node: node.clone(),
+        backend: backend.clone(),
+        guard: guard.clone(),
+        audit: audit.clone(),
+        degraded: setup.settings.degraded,
+        stale: stale.clone(),
+    };
+    let leases = Leases::remember(replacer, bus.clone(), jobs.clone(), &setup.places.state);
     let lock = Lock::remember(node.clone(), audit.clone(), bus.clone(), jobs, &setup.places.state);
     tokio::spawn(lock.clone().watch());
-    let stale = Arc::new(Stale::default());
     let agent = Agent {
         node: node.clone(),
         name: setup.settings.node.clone(),

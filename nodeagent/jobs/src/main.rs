@@ -1,8 +1,8 @@
-//! rempart-jobs: starts units again whose secrets are about to end, stops units when the node is locked, and starts these when it is unlocked.
+//! rempart-jobs: starts or reloads units whose secrets are about to end, stops units when the node is locked, and starts these when it is unlocked.
 //! rempartd asks for it by files in a folder of its own (rempart_api::job); systemd starts this program when there is one.
 //!
 //! It is root, because only root may have systemd do that; so it must never do more, nor for a unit that does not say so itself, in files that
-//! only root can write: opted in, with `OnRotate=restart` or `OnLock=stop`.
+//! only root can write: opted in, with the `OnRotate=` or `OnLock=` that the job is of.
 
 use std::{
     fs,
@@ -54,6 +54,10 @@ trait Manager {
     fn load_unit(&self, name: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
     /// Starts it again if it runs.
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
+    /// Runs its `ExecReload=`.
+    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
+    /// Sends a signal to some of its processes.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     /// Starts it.
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedObjectPath>;
     /// Stops it.
@@ -160,16 +164,21 @@ async fn serve(
     let allowed = opt_in(&files)?.is_some_and(|opt_in| allows(&opt_in, job));
     anyhow::ensure!(allowed, "it has not opted in to {}", job.word());
     match job {
-        Job::Restart => manager.try_restart_unit(name, "replace").await?,
-        Job::Start => manager.start_unit(name, "replace").await?,
-        Job::Stop => manager.stop_unit(name, "replace").await?,
-    };
+        Job::Restart => drop(manager.try_restart_unit(name, "replace").await?),
+        Job::Reload => drop(manager.reload_unit(name, "replace").await?),
+        Job::Signal(signal) => manager.kill_unit(name, "main", signal.number()).await?,
+        Job::Start => drop(manager.start_unit(name, "replace").await?),
+        Job::Stop => drop(manager.stop_unit(name, "replace").await?),
+    }
     Ok(job)
 }
 
 fn allows(opt_in: &OptIn, job: Job) -> bool {
     match job {
-        Job::Restart => opt_in.on_rotate == OnRotate::Restart,
+        // What is reloaded is started again where its files cannot be replaced.
+        Job::Restart => opt_in.on_rotate != OnRotate::None,
+        Job::Reload => opt_in.on_rotate == OnRotate::Reload,
+        Job::Signal(signal) => opt_in.on_rotate == OnRotate::Signal(signal),
         Job::Start | Job::Stop => opt_in.on_lock == OnLock::Stop,
     }
 }
@@ -189,6 +198,7 @@ fn opt_in(files: &[String]) -> anyhow::Result<Option<OptIn>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rempart_api::job::Signal;
 
     #[test]
     fn only_what_a_unit_says_itself_is_done_with_it() {
@@ -204,11 +214,32 @@ mod tests {
         let allowed = |files: &[&String]| {
             let files: Vec<String> = files.iter().map(|file| (*file).clone()).collect();
             let opt_in = opt_in(&files).expect("read");
-            [Job::Restart, Job::Stop, Job::Start].map(|job| opt_in.as_ref().is_some_and(|opt_in| allows(opt_in, job)))
+            [
+                Job::Restart,
+                Job::Stop,
+                Job::Start,
+                Job::Reload,
+                Job::Signal(Signal::Hup),
+                Job::Signal(Signal::Usr1),
+            ]
+            .map(|job| opt_in.as_ref().is_some_and(|opt_in| allows(opt_in, job)))
         };
-        assert_eq!(allowed(&[&unit]), [false, false, false]);
-        assert_eq!(allowed(&[&unit, &wrapped]), [true, false, false]);
-        assert_eq!(allowed(&[&unit, &wrapped, &other]), [false, true, true]);
+        let reloaded = file(
+            "80.conf",
+            "[X-Rempart]\nRole=a\nSecret=k:file=kv/a#b\nOnRotate=reload\n",
+        );
+        let told = file("90.conf", "[X-Rempart]\nOnRotate=signal:HUP\n");
+        let none = [false; 6];
+        assert_eq!(allowed(&[&unit]), none);
+        assert_eq!(allowed(&[&unit, &wrapped]), [true, false, false, false, false, false]);
+        assert_eq!(
+            allowed(&[&unit, &wrapped, &other]),
+            [false, true, true, false, false, false]
+        );
+        let reload = [&unit, &wrapped, &reloaded];
+        assert_eq!(allowed(&reload), [true, false, false, true, false, false]);
+        let told = [&unit, &wrapped, &reloaded, &told];
+        assert_eq!(allowed(&told), [true, false, false, false, true, false]);
         assert!(opt_in(&[unit, file("70.conf", "[X-Rempart]\nWrap=maybe\n")]).is_err());
     }
 

@@ -1,6 +1,6 @@
 //! What units get from the real agent, and what nobody else gets: no part of Rempart is a stand-in here.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 
@@ -21,6 +21,19 @@ child = subprocess.run(['sh', '-c', 'echo ${DB_PASSWORD-absent}'], capture_outpu
 open('/run/proof', 'w').write(f\"{hashlib.sha256(os.environ['DB_PASSWORD'].encode()).hexdigest()} {child}\")
 ";
 
+/// A service that reads its password again when it is told to, and says so.
+const ROTOR: &str = "[Service]\nType=exec\nDynamicUser=yes\nRuntimeDirectory=rotor\nExecStart=/usr/bin/python3 /usr/lib/rempart-test/rotor.py\n\
+                     ExecReload=/bin/sh -c 'kill -HUP $MAINPID'\n[X-Rempart]\nWrap=yes\nRole=bench\nSecret=pw:file=kv/bench#value\nOnRotate=reload\n";
+const READ_AGAIN: &str = "import hashlib, os, signal
+def read(*_):
+    with open('/run/rempart/units/rotor.service/pw', 'rb') as file: digest = hashlib.sha256(file.read()).hexdigest()
+    with open('/run/rotor/new', 'w') as file: file.write(f'{digest} {os.getpid()}')
+    os.rename('/run/rotor/new', '/run/rotor/proof')
+signal.signal(signal.SIGHUP, read)
+read()
+while True: signal.pause()
+";
+
 /// A service for `rempart run`.
 const TOLD: &str = "[Service]\nType=oneshot\nStandardInput=file:/run/rempart-run/%n/0\nStandardOutput=file:/run/rempart-run/%n/1\n\
                     StandardError=file:/run/rempart-run/%n/2\nExecStart=/usr/bin/python3 /usr/lib/rempart-test/told.py\n";
@@ -38,6 +51,7 @@ pub fn all(deb: &Path) -> Result<bool> {
     let units = [
         ("prover.service".to_owned(), format!("{service}{}", opt_in())),
         ("stranger.service".to_owned(), stranger.to_owned()),
+        ("rotor.service".to_owned(), ROTOR.to_owned()),
         ("told.service".to_owned(), format!("{TOLD}{}", opt_in())),
     ];
     let node = Node::boot(deb, &units)?;
@@ -48,6 +62,7 @@ pub fn all(deb: &Path) -> Result<bool> {
         SERVICE.replace("/run/proof", "/run/prover/proof"),
     )?;
     inside.root().write("/usr/lib/rempart-test/told.py", DIGEST)?;
+    inside.root().write("/usr/lib/rempart-test/rotor.py", READ_AGAIN)?;
     let mut report = Report(true);
 
     let (started, said) = talk(inside, &["systemctl", "start", "prover.service"], "")?;
@@ -90,6 +105,7 @@ pub fn all(deb: &Path) -> Result<bool> {
         format!("{said}; {}", log())
     });
 
+    rotation(&node, &mut report)?;
     operators_commands(inside, &mut report)?;
     let journal = inside.output(&["journalctl", "--boot", "--output=cat"])?;
     report.row("no-secret-in-the-journal", !journal.contains(VALUE), || {
@@ -101,6 +117,47 @@ pub fn all(deb: &Path) -> Result<bool> {
         audit.replace(VALUE, "THE VALUE")
     });
     Ok(report.0)
+}
+
+/// New values in the files of a service that goes on running.
+fn rotation(node: &Node, report: &mut Report) -> Result<()> {
+    let inside = &node.container;
+    let digest = |text: &str| -> Result<String> {
+        let (_, digest) = talk(inside, &["sha256sum"], text)?;
+        Ok(digest.trim_end_matches(['-', ' ']).to_owned())
+    };
+    let proof = || inside.output(&["cat", "/run/rotor/proof"]);
+    let told = |digest: &str| {
+        let told = || Ok(proof()?.starts_with(digest));
+        inside.wait_until(Duration::from_secs(15), "told", told).is_ok()
+    };
+    let log = || inside.journal("rotor.service").unwrap_or_default();
+    inside.output(&["systemctl", "start", "rotor.service"])?;
+    let first = told(&digest(VALUE)?);
+    let started = proof()?;
+    // Longer than the one before, and then shorter again.
+    let next = "another value, which is somewhat longer than the one before";
+    node.bao.put_secret("bench", &[("value", next)])?;
+    let (asked, said) = talk(inside, &["rempart", "rotate", "rotor"], "")?;
+    let rotated = asked && told(&digest(next)?);
+    let same_process = started.split(' ').nth(1) == proof()?.split(' ').nth(1);
+    report.row(
+        "a-service-that-reloads-gets-new-secrets-while-it-runs",
+        first && rotated && same_process,
+        || format!("{said}; {started} then {:?}; {}", proof(), log()),
+    );
+    node.bao.put_secret("bench", &[("value", VALUE)])?;
+    let (asked, said) = talk(inside, &["rempart", "rotate", "--all"], "")?;
+    report.row("rotate-all-tells-every-unit", asked && told(&digest(VALUE)?), || {
+        format!("{said}; {:?}; {}", proof(), log())
+    });
+    let (asked, said) = talk(inside, &["rempart", "rotate", "stranger"], "")?;
+    report.row(
+        "rotate-tells-of-a-unit-that-has-none",
+        !asked && said.contains("has got no secrets"),
+        || said.clone(),
+    );
+    Ok(())
 }
 
 /// What `rempart run` and `rempart validate` get from the agent.

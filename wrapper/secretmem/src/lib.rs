@@ -35,4 +35,4 @@ pub use area::{Area, Error, MAX_AREA_LEN};
 pub use heap::Heap;
 pub use refusal::{Memory, Ordinary, Refusal, memory, restore_lock_limit, settle};
 pub use stack::on_secret_stack;
-pub use transfer::{TransferError, receive_line, send_line};
+pub use transfer::{TransferError, receive_line, receive_part, send_line};

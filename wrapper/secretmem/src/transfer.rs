@@ -1,4 +1,4 @@
-//! One line of text and at most one descriptor over a stream socket (SCM_RIGHTS, unix(7)).
+//! One line of text and the descriptors that go with it over a stream socket (SCM_RIGHTS, unix(7)).
 //!
 //! The descriptor is what carries the secret; the line never does. Must never keep a descriptor that was not asked
 //! for: too many, or a cut control message, is an error and everything received is closed.
@@ -8,6 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, send, sendmsg};
+
+/// Most descriptors in one message (SCM_MAX_FD): each is received and owned, or the kernel would leave it to nobody.
+const MOST: usize = 253;
 
 /// Why a line or its descriptor did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +33,14 @@ pub enum TransferError {
     Socket(#[source] Errno),
 }
 
-/// Sends `line` (which ends in a line feed) with `descriptor`.
+/// Sends `line` (which ends in a line feed) with `descriptors`, at most 253 (SCM_MAX_FD).
 ///
 /// # Errors
-/// [`TransferError::Socket`]; the descriptor may then have arrived all the same.
-pub fn send_line(socket: BorrowedFd<'_>, line: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), TransferError> {
-    let raw = descriptor.map(|d| [d.as_raw_fd()]);
-    let control: Vec<_> = raw.iter().map(|d| ControlMessage::ScmRights(d)).collect();
+/// [`TransferError::Socket`]; the descriptors may then have arrived all the same.
+pub fn send_line(socket: BorrowedFd<'_>, line: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), TransferError> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = (!raw.is_empty()).then_some(ControlMessage::ScmRights(&raw));
+    let control: Vec<_> = rights.into_iter().collect();
     let mut rest = line;
     let parts = [IoSlice::new(rest)];
     let sent = retry(|| sendmsg::<()>(socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None))?;
@@ -76,9 +80,13 @@ pub fn receive_line(socket: BorrowedFd<'_>, max: usize) -> Result<(Vec<u8>, Opti
     }
 }
 
-fn receive_part(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), TransferError> {
+/// Receives what is there, at most 4096 bytes, with the descriptors that came along; no byte is the end.
+///
+/// # Errors
+/// [`TransferError::Timeout`] also when nothing is there on a socket that does not wait.
+pub fn receive_part(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), TransferError> {
     let mut bytes = vec![0u8; 4096];
-    let mut control = nix::cmsg_space!([RawFd; 4]);
+    let mut control = nix::cmsg_space!([RawFd; MOST]);
     let (len, descriptors, flags) = retry(|| {
         let mut parts = [IoSliceMut::new(&mut bytes)];
         let message = recvmsg::<()>(
@@ -127,7 +135,7 @@ mod tests {
         area.as_mut_slice()[0] = 9;
         let fd = area.into_descriptor();
         let long = [vec![b'x'; 10_000], b"\n".to_vec()].concat();
-        send_line(here.as_fd(), &long, Some(fd.as_fd())).expect("send");
+        send_line(here.as_fd(), &long, &[fd.as_fd()]).expect("send");
         let (line, received) = receive_line(there.as_fd(), 65_536).expect("receive");
         assert_eq!(line.len(), 10_000);
         let area = crate::Area::map(received.expect("descriptor"), 16).expect("map");
@@ -138,7 +146,7 @@ mod tests {
     fn endless_cut_and_double_answers_are_refused() {
         let try_with = |bytes: &[u8]| {
             let (here, there) = UnixStream::pair().expect("pair");
-            send_line(here.as_fd(), bytes, None).expect("send");
+            send_line(here.as_fd(), bytes, &[]).expect("send");
             drop(here);
             receive_line(there.as_fd(), 100).expect_err("refused")
         };

@@ -27,6 +27,8 @@ pub struct Released {
     pub items: Vec<Item>,
     /// Most bytes of the secret heap that the service has to run on.
     pub heap: Option<u64>,
+    /// The agent, when it wants to replace what the files hold later.
+    pub keeper: Option<UnixStream>,
 }
 
 impl Released {
@@ -36,6 +38,7 @@ impl Released {
             area: Some(area),
             items,
             heap: None,
+            keeper: None,
         }
     }
 
@@ -65,22 +68,44 @@ pub fn ask() -> Result<Released, Error> {
         .map_err(|e| Error::system("set a timeout", e))?;
     let question =
         line::encode(&Request::Release { v: PROTOCOL_VERSION }).map_err(|e| Error::AgentProtocol(e.to_string()))?;
-    send_line(socket.as_fd(), &question, None).map_err(|e| away(e.to_string()))?;
+    send_line(socket.as_fd(), &question, &[]).map_err(|e| away(e.to_string()))?;
     let (answer, descriptor) = receive_line(socket.as_fd(), MAX_LINE).map_err(|e| match e {
         TransferError::PeerLineTooLong(_) | TransferError::PeerSentMore => Error::AgentProtocol(e.to_string()),
         other => away(other.to_string()),
     })?;
-    judge(&answer, descriptor)
+    judge(&answer, descriptor, socket)
 }
 
-fn judge(answer: &[u8], descriptor: Option<OwnedFd>) -> Result<Released, Error> {
+/// Hands the agent a writable descriptor of each file. It can replace what they hold as long as it has these, and this process gives them up.
+///
+/// # Errors
+/// The agent is gone.
+pub fn keep(keeper: &UnixStream, files: Vec<(String, OwnedFd)>) -> Result<(), Error> {
+    let (names, descriptors): (Vec<String>, Vec<OwnedFd>) = files.into_iter().unzip();
+    let words = Request::Keep {
+        v: PROTOCOL_VERSION,
+        names,
+    };
+    let line = line::encode(&words).map_err(|e| Error::AgentProtocol(e.to_string()))?;
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    send_line(keeper.as_fd(), &line, &descriptors).map_err(|e| Error::AgentAway {
+        path: AGENT_SOCKET,
+        why: e.to_string(),
+    })
+}
+
+fn judge(answer: &[u8], descriptor: Option<OwnedFd>, socket: UnixStream) -> Result<Released, Error> {
     let outside = |why: &str| Error::AgentProtocol(why.to_owned());
     let reply: Reply = line::decode(answer).map_err(|e| Error::AgentProtocol(e.to_string()))?;
     match reply {
         Reply::Refused { refused, .. } => Err(Error::RefusedByAgent(refused)),
         Reply::Released { v, .. } if v != PROTOCOL_VERSION => Err(outside("another protocol version")),
         Reply::Released {
-            area_len, items, heap, ..
+            area_len,
+            items,
+            heap,
+            keep,
+            ..
         } => {
             let inside = |item: &Item| item.offset.checked_add(item.len).is_some_and(|end| end <= area_len);
             if !items.iter().all(inside) {
@@ -91,7 +116,12 @@ fn judge(answer: &[u8], descriptor: Option<OwnedFd>) -> Result<Released, Error> 
                 (_, Some(descriptor)) => Some(Area::map(descriptor, area_len)?),
                 (_, None) => return Err(outside("no descriptor came with the answer")),
             };
-            Ok(Released { area, items, heap })
+            Ok(Released {
+                area,
+                items,
+                heap,
+                keeper: keep.then_some(socket),
+            })
         }
     }
 }
@@ -99,6 +129,10 @@ fn judge(answer: &[u8], descriptor: Option<OwnedFd>) -> Result<Released, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judge(answer: &[u8], descriptor: Option<OwnedFd>) -> Result<Released, Error> {
+        super::judge(answer, descriptor, UnixStream::pair().expect("pair").0)
+    }
 
     #[test]
     fn values_are_found_by_offset() {
@@ -109,7 +143,10 @@ mod tests {
         assert_eq!(released.value(&released.items[0]), b"abc");
         assert_eq!(released.heap, None);
         let answer = br#"{"v":1,"area_len":0,"items":[],"heap":4194304}"#;
-        assert_eq!(judge(answer, None).expect("valid").heap, Some(4 << 20));
+        let released = judge(answer, None).expect("valid");
+        assert_eq!((released.heap, released.keeper.is_some()), (Some(4 << 20), false));
+        let answer = br#"{"v":1,"area_len":0,"items":[],"keep":true}"#;
+        assert!(judge(answer, None).expect("valid").keeper.is_some());
     }
 
     #[test]

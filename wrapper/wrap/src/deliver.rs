@@ -1,7 +1,7 @@
 //! Secrets to what the service will find after exec: descriptors that stay open, and variables.
 //!
 //! Must never leave a secret in ordinary memory for the modes `fd` and `getenv`. `file` is a sealed memfd: ordinary
-//! memory of the service's own, read-only; `env` is plain, and the unit chose so.
+//! memory of the service's own, read-only, or where the unit wants it changed while it runs, written to by the agent; `env` is plain, and the unit chose so.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
 use rempart_api::agent::{Deliver, FILE_FD_BASE, Item};
 use rempart_api::path::PRELOAD;
 use rempart_secretmem::Area;
@@ -20,17 +21,33 @@ use crate::error::Error;
 /// Where the descriptors of `fd` and `getenv` go: above what systemd passes (from 3 up), below the files.
 const SECRET_FD_BASE: i32 = 100;
 
-/// Carries out every delivery; returns the environment for the service, made from ours.
+/// What a delivery leaves to be done.
+pub struct Delivered {
+    /// The environment for the service, made from ours.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// The files by name, to be written to by whoever replaces what they hold; only when that is wanted.
+    pub writable: Vec<(String, OwnedFd)>,
+}
+
+/// Carries out every delivery.
 ///
 /// # Errors
 /// A value does not fit its mode, or the system refuses; then nothing may be started.
-pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<BTreeMap<OsString, OsString>, Error> {
+pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<Delivered, Error> {
+    let mut writable = Vec::new();
     let mut environment: BTreeMap<OsString, OsString> = own.into_iter().collect();
     environment.retain(|name, _| !name.to_string_lossy().starts_with("REMPART_"));
     // Files have fixed numbers, the others take what is free: in the other order many of these would sit on those.
     for (index, item) in released.items.iter().enumerate() {
         if item.deliver == Deliver::File {
-            as_file(index, item, released.value(item), &mut environment)?;
+            let file = as_file(
+                index,
+                item,
+                released.value(item),
+                released.keeper.is_some(),
+                &mut environment,
+            )?;
+            writable.extend(file.map(|file| (item.name.clone(), file)));
         }
     }
     let mut page = Vec::new();
@@ -56,7 +73,7 @@ pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<BT
     if !page.is_empty() {
         as_environment_page(&page, &mut environment)?;
     }
-    Ok(environment)
+    Ok(Delivered { environment, writable })
 }
 
 fn as_descriptor(item: &Item, value: &[u8], environment: &mut BTreeMap<OsString, OsString>) -> Result<(), Error> {
@@ -80,12 +97,14 @@ fn as_descriptor(item: &Item, value: &[u8], environment: &mut BTreeMap<OsString,
     Ok(())
 }
 
+/// The descriptor by which the file can be replaced, when it is `replaced` later.
 fn as_file(
     index: usize,
     item: &Item,
     value: &[u8],
+    replaced: bool,
     environment: &mut BTreeMap<OsString, OsString>,
-) -> Result<(), Error> {
+) -> Result<Option<OwnedFd>, Error> {
     let number = i32::try_from(index).map_or(i32::MAX, |i| FILE_FD_BASE.saturating_add(i));
     let outside = |why: &str| Error::AgentProtocol(format!("the file of {} {why}", item.name));
     let path = item.path.as_deref().ok_or_else(|| outside("has no path"))?;
@@ -105,17 +124,21 @@ fn as_file(
         let written = nix::unistd::write(&file, rest).map_err(made)?;
         rest = &rest[written..];
     }
-    nix::sys::stat::fchmod(&file, nix::sys::stat::Mode::S_IRUSR).map_err(made)?;
-    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    nix::sys::stat::fchmod(&file, Mode::S_IRUSR).map_err(made)?;
+    let fixed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    let seals = SealFlag::F_SEAL_SEAL | if replaced { SealFlag::empty() } else { fixed };
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(made)?;
     // A reader of /dev/fd/N style links gets its own position; one that inherits the number starts at the beginning.
     nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekSet).map_err(made)?;
+    // The same open file: this process may open no other by /proc, as it cannot be dumped. The keeper writes at positions of its own.
+    let writable = replaced.then(|| file.try_clone()).transpose();
+    let writable = writable.map_err(|e| Error::system("copy a descriptor", e))?;
     keep(file, number, Some(number))?;
     environment.insert(
         format!("REMPART_FILE_{}", item.name.replace(['.', '-'], "_")).into(),
         path.into(),
     );
-    Ok(())
+    Ok(writable)
 }
 
 /// One page of `NAME=VALUE\0`, and the loader told to bring the interposer that reads it.
@@ -242,7 +265,7 @@ mod tests {
             ..item("A", Deliver::File)
         };
         assert!(matches!(
-            as_file(0, &item, b"x", &mut BTreeMap::new()),
+            as_file(0, &item, b"x", false, &mut BTreeMap::new()),
             Err(Error::AgentProtocol(_))
         ));
     }
@@ -290,8 +313,25 @@ mod tests {
             path: Some(link.to_string_lossy().into_owned()),
             ..item("A", Deliver::File)
         };
-        as_file(37, &item, b"content", &mut BTreeMap::new()).expect("delivered");
+        as_file(37, &item, b"content", false, &mut BTreeMap::new()).expect("delivered");
         assert_eq!(std::fs::read(&link).expect("readable"), b"content");
         assert!(std::fs::write(&link, b"other").is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_to_be_replaced_can_be_written_by_its_keeper() {
+        let dir = tempfile::tempdir().expect("dir");
+        let link = dir.path().join("A");
+        std::os::unix::fs::symlink("/proc/self/fd/238", &link).expect("link");
+        let item = Item {
+            path: Some(link.to_string_lossy().into_owned()),
+            ..item("A", Deliver::File)
+        };
+        let kept = as_file(38, &item, b"content", true, &mut BTreeMap::new()).expect("delivered");
+        let kept = std::fs::File::from(kept.expect("a descriptor"));
+        std::os::unix::fs::FileExt::write_all_at(&kept, b"changed", 0).expect("the keeper's");
+        assert_eq!(std::fs::read(&link).expect("readable"), b"changed");
+        let own = as_file(39, &item, b"x", false, &mut BTreeMap::new());
+        assert!(own.is_err(), "each at its own number");
     }
 }

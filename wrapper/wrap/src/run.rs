@@ -9,8 +9,9 @@ use rempart_api::agent::Deliver;
 use rempart_secretmem::{Ordinary, restore_lock_limit, settle};
 
 use crate::args::{self, Command};
+use crate::deliver::{self, Delivered};
 use crate::error::Error;
-use crate::{arm, ask, deliver, heap, program};
+use crate::{arm, ask, heap, program};
 
 /// Becomes the service, or says why not.
 ///
@@ -27,7 +28,13 @@ pub fn run() -> Result<Infallible, Error> {
         let search = own.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
         command = program::for_preload(command, search).map_err(|unfit| Error::unfit(unfit, getenv))?;
     }
-    let mut environment = deliver::deliver(&released, own)?;
+    let Delivered {
+        mut environment,
+        writable,
+    } = deliver::deliver(&released, own)?;
+    if let Some(keeper) = &released.keeper {
+        ask::keep(keeper, writable)?;
+    }
     if let Some(heap) = released.heap {
         heap::prepare(heap, &mut environment)?;
     }

@@ -42,7 +42,7 @@ fn release(listener: &UnixListener) {
         "{{\"v\":1,\"area_len\":{len},\"items\":[{{\"name\":\"KEY\",\"deliver\":\"env\",\"offset\":0,\"len\":{len}}}]}}\n"
     );
     let descriptor = area.into_descriptor();
-    send_line(socket.as_fd(), answer.as_bytes(), Some(descriptor.as_fd())).expect("sent");
+    send_line(socket.as_fd(), answer.as_bytes(), &[descriptor.as_fd()]).expect("sent");
 }
 
 /// One ptrace(2) request without an address.

@@ -10,7 +10,11 @@ use std::{
 
 use super::syntax::{Assignment, Entry, SyntaxError, entries};
 use crate::reference::{Reference, ReferenceError};
-use rempart_api::{agent::Deliver, guard::Mode};
+use rempart_api::{
+    agent::{Deliver, MAX_KEPT},
+    guard::Mode,
+    job::Signal,
+};
 
 /// Name of the section.
 pub const SECTION: &str = "X-Rempart";
@@ -110,6 +114,15 @@ pub struct OptIn {
     pub offline: Option<Duration>,
 }
 
+impl OptIn {
+    /// What is asked of the vault: what the secrets refer to, then what only templates use.
+    pub fn wanted(&self) -> Vec<Reference> {
+        let secrets = self.secrets.iter().map(|spec| &spec.reference);
+        let ingredients = self.ingredients.iter().map(|ingredient| &ingredient.reference);
+        secrets.chain(ingredients).cloned().collect()
+    }
+}
+
 /// What happens to a unit that runs when the node is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OnLock {
@@ -124,8 +137,19 @@ pub enum OnLock {
 pub enum OnRotate {
     /// It is started again, and gets new ones.
     Restart,
+    /// Its files are replaced, and its `ExecReload=` is run.
+    Reload,
+    /// Its files are replaced, and its main process gets this signal.
+    Signal(Signal),
     /// Nothing: it is told in journal and status.
     None,
+}
+
+impl OnRotate {
+    /// Whether the unit goes on running with other secrets in its files.
+    pub fn is_in_place(self) -> bool {
+        matches!(self, Self::Reload | Self::Signal(_))
+    }
 }
 
 /// One `Secret=`.
@@ -224,6 +248,17 @@ pub enum Fault {
     /// More than [`MAX_SECRETS`].
     #[error("more than {MAX_SECRETS} secrets")]
     TooMany,
+    /// A variable or a descriptor under `OnRotate=reload`.
+    #[error(
+        "OnRotate=reload and signal: replace files only, and {0} is delivered by {1}; set :file for it, or OnRotate=restart"
+    )]
+    NotReplaceable(String, &'static str),
+    /// `OnRotate=reload` of nothing.
+    #[error("OnRotate=reload and signal: are for units with files to replace")]
+    NothingToReplace,
+    /// More than one message carries.
+    #[error("OnRotate=reload and signal: are for at most {MAX_KEPT} files")]
+    TooManyFiles,
     /// An exception for a secret that the unit has not got.
     #[error("LeakExcept= names {0}, which is none of the unit's secrets")]
     NoSuchSecret(String),
@@ -346,13 +381,16 @@ impl Draft {
                 });
             }
             "OnRotate" => {
-                self.on_rotate = Some(match value.as_str() {
-                    "restart" => OnRotate::Restart,
-                    "none" => OnRotate::None,
+                let signal = value.strip_prefix("signal:").and_then(Signal::from_word);
+                self.on_rotate = Some(match (value.as_str(), signal) {
+                    ("restart", _) => OnRotate::Restart,
+                    ("reload", _) => OnRotate::Reload,
+                    ("none", _) => OnRotate::None,
+                    (_, Some(signal)) => OnRotate::Signal(signal),
                     _ => {
                         return Err(Fault::Value {
                             key: "OnRotate",
-                            allowed: "restart or none",
+                            allowed: "restart, reload, signal:HUP, signal:USR1, signal:USR2, signal:WINCH or none",
                         });
                     }
                 });
@@ -524,7 +562,25 @@ impl Draft {
         let names: BTreeSet<&String> = secrets.iter().map(|secret| &secret.name).chain(ingredients).collect();
         distinct(delivered)
             .and_then(|()| known(&self.leak_except, &names))
-            .map_err(|fault| Error { file, line, fault })?;
+            .map_err(|fault| Error {
+                file: file.clone(),
+                line,
+                fault,
+            })?;
+        let on_rotate = self.on_rotate.unwrap_or(OnRotate::Restart);
+        if on_rotate.is_in_place() {
+            let files = self.templates.iter().map(|template| (&template.name, template.deliver));
+            let mut all = secrets.iter().map(|secret| (&secret.name, secret.deliver)).chain(files);
+            let count = all.clone().count();
+            let fault = match all.find(|(_, deliver)| *deliver != Deliver::File) {
+                Some((name, deliver)) => Some(Fault::NotReplaceable(name.clone(), deliver.word())),
+                None if count == 0 => Some(Fault::NothingToReplace),
+                None => (count > MAX_KEPT).then_some(Fault::TooManyFiles),
+            };
+            if let Some(fault) = fault {
+                return Err(Error { file, line, fault });
+            }
+        }
         Ok(Some(OptIn {
             role: self.role,
             secrets,
@@ -534,7 +590,7 @@ impl Draft {
             heap,
             leak: self.leak.unwrap_or(Some(Mode::Observe)),
             leak_except: self.leak_except,
-            on_rotate: self.on_rotate.unwrap_or(OnRotate::Restart),
+            on_rotate,
             on_lock: self.on_lock.unwrap_or(OnLock::Keep),
             offline: self.offline.flatten(),
         }))
@@ -825,6 +881,12 @@ mod tests {
         };
         assert_eq!((opt_in("").on_rotate, opt_in("").offline), (OnRotate::Restart, None));
         assert_eq!(opt_in("OnRotate=none\n").on_rotate, OnRotate::None);
+        let files = "Role=a\nSecret=k:file=kv/a#b\n";
+        assert_eq!(opt_in(&format!("{files}OnRotate=reload\n")).on_rotate, OnRotate::Reload);
+        assert_eq!(
+            opt_in(&format!("{files}OnRotate=signal:HUP\n")).on_rotate,
+            OnRotate::Signal(Signal::Hup)
+        );
         assert_eq!(
             (opt_in("").on_lock, opt_in("OnLock=stop\n").on_lock),
             (OnLock::Keep, OnLock::Stop)
@@ -872,6 +934,18 @@ mod tests {
             ("[X-Rempart]\nWrap=yes\nLeak=deny\n", 3, "Leak="),
             ("[X-Rempart]\nWrap=yes\nDeliver=mail\n", 3, "Deliver="),
             ("[X-Rempart]\nWrap=yes\nOnRotate=reboot\n", 3, "OnRotate="),
+            ("[X-Rempart]\nWrap=yes\nOnRotate=signal:KILL\n", 3, "OnRotate="),
+            ("[X-Rempart]\nWrap=yes\nOnRotate=reload\n", 1, "files to replace"),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nOnRotate=signal:USR1\nSecret=A:file=kv/a#b\nSecret=B=kv/a#b\n",
+                1,
+                "B is delivered by getenv",
+            ),
+            (
+                "[X-Rempart]\nWrap=yes\nRole=a\nOnRotate=reload\nSecret=A:template=kv/a#b\nTemplate=c:fd=/t\n",
+                1,
+                "c is delivered by fd",
+            ),
             ("[X-Rempart]\nWrap=yes\nOnLock=kill\n", 3, "OnLock="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale:31d\n", 3, "Offline="),

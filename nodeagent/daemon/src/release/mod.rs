@@ -10,6 +10,8 @@ mod caller;
 mod layout;
 /// Links for file deliveries.
 mod links;
+/// Other values while a unit runs.
+mod replace;
 /// The socket and its conversations.
 mod socket;
 /// What stands in while the vault is away.
@@ -19,6 +21,7 @@ mod template;
 /// The opted-in units and their definitions.
 mod units;
 
+pub use replace::{Files, NotReplaced, Replacer};
 pub use socket::{Releases, listen, serve, wipe_at_lock};
 pub use stale::Stale;
 pub use units::Units;

@@ -37,6 +37,7 @@ use super::{
     caller::{Caller, Peer},
     layout::{Layout, lay_out},
     links,
+    replace::{self, Files},
     stale::Stale,
     template,
 };
@@ -185,7 +186,7 @@ impl Releases {
                 Err(refusal) => (format!("pid {}", peer.pid), refusal),
                 Ok(caller) => match self.release(&peer, &caller).await {
                     Err(refusal) => (caller.unit, refusal),
-                    Ok(layout) => return self.hand_over(&mut reader.into_inner(), &caller, layout).await,
+                    Ok(released) => return self.hand_over(&mut reader.into_inner(), &caller, released).await,
                 },
             },
         };
@@ -221,7 +222,7 @@ impl Releases {
         in_time("systemd", SYSTEMD, peer.caller(&self.bus, &self.wrap)).await
     }
 
-    async fn release(&self, peer: &Peer, caller: &Caller) -> Result<Layout, Refusal> {
+    async fn release(&self, peer: &Peer, caller: &Caller) -> Result<(Layout, OptIn), Refusal> {
         let opt_in = self.units.judge(caller)?;
         self.node.may_release().map_err(Refusal::Node)?;
         self.units.claim(caller)?;
@@ -232,13 +233,11 @@ impl Releases {
             self.lock.unnote(&caller.unit, &caller.invocation);
             self.leases.drop_start(&caller.unit, &caller.invocation);
         }
-        released
+        Ok((released?, opt_in))
     }
 
     async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
-        let secrets = opt_in.secrets.iter().map(|spec| &spec.reference);
-        let ingredients = opt_in.ingredients.iter().map(|ingredient| &ingredient.reference);
-        let wanted: Vec<Reference> = secrets.chain(ingredients).cloned().collect();
+        let wanted = opt_in.wanted();
         let role = opt_in.role.as_deref().unwrap_or_default();
         let (fetched, age) = match wanted.as_slice() {
             [] => (Fetched::default(), None),
@@ -277,7 +276,7 @@ impl Releases {
         layout.heap = opt_in.heap;
         links::make(&self.links, &caller.unit, &mut layout.items)?;
         self.protect(peer, caller, opt_in).await?;
-        self.watch(caller, opt_in, &prints).await?;
+        watch(&self.guard, self.degraded, &caller.unit, opt_in, &prints).await?;
         // Before the last look at the node: a lock that comes after it finds the unit noted.
         if opt_in.on_lock == OnLock::Stop {
             self.lock.note(&caller.unit, &caller.invocation);
@@ -318,29 +317,15 @@ impl Releases {
         }
     }
 
-    /// Has the unit's output watched before a secret is in it. What was refused as a leak must not go unseen instead.
-    async fn watch(&self, caller: &Caller, opt_in: &OptIn, prints: &Fingerprints) -> Result<(), Refusal> {
-        let mode = opt_in.leak.unwrap_or(Mode::Observe);
-        match self.guard.watch(&caller.unit, mode, prints).await {
-            Ok(()) => Ok(()),
-            Err(error) if mode == Mode::Observe || self.degraded == Degraded::Allow => {
-                tracing::warn!("{}: its output is not watched for its secrets: {error}", caller.unit);
-                Ok(())
-            }
-            Err(why) => Err(Refusal::Watch {
-                unit: caller.unit.clone(),
-                why,
-            }),
-        }
-    }
-
-    async fn hand_over(&self, stream: &mut UnixStream, caller: &Caller, layout: Layout) {
+    async fn hand_over(&self, stream: &mut UnixStream, caller: &Caller, (layout, opt_in): (Layout, OptIn)) {
+        let keep = opt_in.on_rotate.is_in_place();
         let count = layout.items.len();
         let reply = Reply::Released {
             v: V,
             area_len: layout.len,
             items: layout.items,
             heap: layout.heap,
+            keep,
         };
         let sent = match line::encode(&reply) {
             Ok(line) => timeout(ASK, guard::send(stream, &line, Some(layout.descriptor.as_fd())))
@@ -350,13 +335,51 @@ impl Releases {
         };
         match sent {
             Ok(()) => tracing::info!("{} got {count} secrets", caller.unit),
-            Err(error) => tracing::warn!("{} was gone before it got its secrets: {error}", caller.unit),
+            Err(error) => return tracing::warn!("{} was gone before it got its secrets: {error}", caller.unit),
+        }
+        if keep {
+            self.keep(stream, caller, opt_in).await;
+        }
+    }
+
+    /// Takes the unit's files in its keeping. Without them it is started again when they have to be replaced.
+    async fn keep(&self, stream: &UnixStream, caller: &Caller, opt_in: OptIn) {
+        let received = timeout(ASK, replace::receive(stream)).await;
+        let received = received.unwrap_or_else(|_| Err(LineError::Io(std::io::ErrorKind::TimedOut.into())));
+        match received.and_then(|files| Files::of(opt_in, files).map_err(LineError::Io)) {
+            Ok(files) => self.leases.keep(&caller.unit, &caller.invocation, files),
+            Err(error) => tracing::warn!(
+                "{}: its files cannot be replaced while it runs, so it will be started again for that: {error}",
+                caller.unit
+            ),
         }
     }
 }
 
+/// Has the unit's output watched before a secret is in it. What was refused as a leak must not go unseen instead.
+pub(super) async fn watch(
+    guard: &Guard,
+    degraded: Degraded,
+    unit: &str,
+    opt_in: &OptIn,
+    prints: &Fingerprints,
+) -> Result<(), Refusal> {
+    let mode = opt_in.leak.unwrap_or(Mode::Observe);
+    match guard.watch(unit, mode, prints).await {
+        Ok(()) => Ok(()),
+        Err(error) if mode == Mode::Observe || degraded == Degraded::Allow => {
+            tracing::warn!("{unit}: its output is not watched for its secrets: {error}");
+            Ok(())
+        }
+        Err(why) => Err(Refusal::Watch {
+            unit: unit.to_owned(),
+            why,
+        }),
+    }
+}
+
 /// Of the secrets that the unit's output is to be watched for.
-fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -> Result<Fingerprints, Refusal> {
+pub(super) fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -> Result<Fingerprints, Refusal> {
     let mut random = [0; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::Random)?;
     let mut prints = Fingerprints::new(&random);

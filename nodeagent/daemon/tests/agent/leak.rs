@@ -63,7 +63,7 @@ fn stand_in(path: &Path, refuses: Option<Mode>) -> Heard {
             };
             bytes.truncate(count);
             all.lock().expect("no panic").push((request, bytes));
-            send_line(stream.as_fd(), &answer.expect("plain struct"), None).expect("answered");
+            send_line(stream.as_fd(), &answer.expect("plain struct"), &[]).expect("answered");
         }
     });
     heard

@@ -23,11 +23,16 @@ struct Site {
 impl Site {
     /// A node, unlocked, whose unit gets a certificate of [`LIFE`].
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// The same with `more` in the unit's section.
+    async fn with(more: &str) -> Self {
         let mut world = World::new().await;
         let unit = format!(
             "[Service]\nExecStart=/usr/bin/web\n[X-Rempart]\nWrap=yes\nRole=web\nMemory=secret\nMemorySize=64M\n\
              Secret=tls.key:file=pki/issue/web?common_name=w.internal&ttl={LIFE}s#private_key\n\
-             Secret=tls.crt:file=pki/issue/web?common_name=w.internal&ttl={LIFE}s#certificate\n"
+             Secret=tls.crt:file=pki/issue/web?common_name=w.internal&ttl={LIFE}s#certificate\n{more}"
         );
         fs::write(world.at("units/web.service"), unit).expect("write");
         let bao = OpenBao::start(&world.pki).expect("OpenBao");
@@ -122,4 +127,67 @@ async fn an_agent_that_is_started_again_knows_which_units_it_can_serve_no_longer
         assert!(begun.elapsed() < Duration::from_secs(45), "{}", site.world.logs());
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// What a file holds.
+fn read(file: &fs::File) -> String {
+    let mut text = vec![0; 1 << 16];
+    let length = std::os::unix::fs::FileExt::read_at(file, &mut text, 0).expect("readable");
+    text.truncate(length);
+    String::from_utf8(text).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_says_so_gets_new_secrets_in_its_files_while_it_runs() {
+    let mut site = Site::with("OnRotate=reload\n").await;
+    let (_, _, files) = site.world.ask_and_keep().expect("released");
+    let [key, certificate] = files.as_slice() else {
+        panic!("two files are kept: {}", files.len())
+    };
+    assert_eq!(read(key), "", "the wrapper's to fill");
+    site.asked_within(Duration::from_secs(LIFE));
+    let request = site.world.at("jobs/web.service");
+    assert_eq!(fs::read_to_string(&request).expect("a request"), "reload");
+    let first = read(key);
+    assert!(first.contains("PRIVATE KEY") && read(certificate).contains("BEGIN CERTIFICATE"));
+    let log = fs::read_to_string(site.world.at("state/audit.jsonl")).expect("the log");
+    assert_eq!(log.matches("\"kind\":\"released\"").count(), 2, "{log}");
+    assert!(log.contains("\"job\":\"reload\""), "{log}");
+    assert!(!log.contains("PRIVATE"), "and no value");
+
+    // The operator need not wait for the end.
+    fs::remove_file(&request).expect("seen to");
+    let proxy = site.world.agent_on_the_bus().await;
+    let words: Vec<String> = proxy.call("Rotate", &("web.service",)).await.expect("asked");
+    assert!(words[0].contains("it is reloaded"), "{words:?}");
+    site.asked_within(Duration::from_secs(8));
+    let second = read(key);
+    assert!(second.contains("PRIVATE KEY") && second != first);
+
+    // A vault that is away, or says no, changes nothing and nobody is told of anything.
+    fs::remove_file(&request).expect("seen to");
+    site.bao.seal().expect("seal");
+    let _: Vec<String> = proxy.call("Rotate", &("",)).await.expect("asked");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!request.exists());
+    assert!(read(key) == second, "what it has is good until its end");
+    assert!(
+        site.world.logs().contains("keeps the secrets that it has for now"),
+        "{}",
+        site.world.logs()
+    );
+    site.bao.unseal().expect("unseal");
+    site.asked_within(Duration::from_secs(25));
+    assert!(read(key) != second);
+    let unknown: zbus::Result<Vec<String>> = proxy.call("Rotate", &("other.service",)).await;
+    assert!(unknown.expect_err("unknown").to_string().contains("has got no secrets"));
+
+    // An agent that is started again has no hold on the files: the unit is started again for new ones.
+    fs::remove_file(&request).expect("seen to");
+    site.world.stop_agent();
+    let vault = site.vault.clone();
+    site.world.start_agent_with(&vault, ALLOW);
+    site.world.wait_for_state("unlocked");
+    site.asked_within(Duration::from_secs(25));
+    assert_eq!(fs::read_to_string(&request).expect("a request"), "restart");
 }

@@ -2,7 +2,7 @@
 //! All of it ends with the [`World`].
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Write,
     net::{TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::{
+    sys::memfd::{MFdFlags, memfd_create},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -54,6 +55,17 @@ pub struct World {
     pub asked: Asked,
     /// Locked memory that agent and Verifier may have, bytes; `None` is what this test may have.
     pub locked: Option<u32>,
+}
+
+/// Makes a file in memory for each item and hands it to the agent, as the wrapper does.
+fn keep_files(socket: &UnixStream, items: &[agent::Item]) -> Vec<File> {
+    let names = items.iter().map(|item| item.name.clone()).collect();
+    let made = |_| File::from(memfd_create(c"file", MFdFlags::MFD_ALLOW_SEALING).expect("a memory file"));
+    let files: Vec<File> = items.iter().map(made).collect();
+    let words = line::encode(&agent::Request::Keep { v: 1, names }).expect("plain struct");
+    let descriptors: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+    send_line(socket.as_fd(), &words, &descriptors).expect("sent");
+    files
 }
 
 /// Questions with a report in them, in order.
@@ -378,22 +390,39 @@ impl World {
         self.wait_until(word, Duration::from_secs(30), |status| status["state"] == word)
     }
 
+    /// The agent's object on the test's bus.
+    pub async fn agent_on_the_bus(&self) -> zbus::Proxy<'static> {
+        let bus = zbus::connection::Builder::address(self.address.as_str()).expect("address");
+        let bus = bus.build().await.expect("the bus");
+        let name = rempart_api::bus::NAME;
+        let proxy = zbus::Proxy::new_owned(bus, name, rempart_api::bus::PATH, rempart_api::bus::INTERFACE).await;
+        proxy.expect("the agent's object")
+    }
+
     /// Asks for secrets as the wrapper does.
     pub fn ask(&self) -> Result<(Area, Vec<agent::Item>), String> {
+        self.ask_and_keep().map(|(area, items, _)| (area, items))
+    }
+
+    /// The same, and the files that the agent wanted to be able to replace: they hold nothing yet.
+    pub fn ask_and_keep(&self) -> Result<(Area, Vec<agent::Item>, Vec<File>), String> {
         let socket = UnixStream::connect(self.at("agent.sock")).expect("agent socket");
         socket.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
         let question = line::encode(&agent::Request::Release { v: 1 }).expect("plain struct");
-        send_line(socket.as_fd(), &question, None).expect("sent");
+        send_line(socket.as_fd(), &question, &[]).expect("sent");
         let (answer, descriptor) = receive_line(socket.as_fd(), line::MAX_LINE).expect("answer");
         match line::decode(&answer).expect("reply") {
             agent::Reply::Released {
-                area_len, items, heap, ..
+                area_len,
+                items,
+                heap,
+                keep,
+                ..
             } => {
                 assert_eq!(heap, Some(64 << 20), "what the unit's file says");
-                Ok((
-                    Area::map(descriptor.expect("descriptor"), area_len).expect("secret memory"),
-                    items,
-                ))
+                let area = Area::map(descriptor.expect("descriptor"), area_len).expect("secret memory");
+                let files = if keep { keep_files(&socket, &items) } else { Vec::new() };
+                Ok((area, items, files))
             }
             agent::Reply::Refused { refused, .. } => Err(refused),
         }
