@@ -68,12 +68,14 @@ pub const VERIFIER_ID: usize = 256;
 pub const GUARD_WHY: usize = 512;
 /// Policy file, bytes: one image is under 2 KiB.
 pub const POLICY: usize = 1024 * 1024;
-/// Names in one request for secrets, count: a unit has a handful.
-pub const SECRET_NAMES: usize = 64;
+/// Names in one request for secrets, count: as many as a unit may have.
+pub const SECRET_NAMES: usize = 256;
 /// One secret's name, bytes.
 pub const SECRET_NAME: usize = 256;
-/// One secret's value, bytes: a key, a token, a small bundle.
-pub const SECRET_VALUE: usize = 64 * 1024;
+/// One secret's value, bytes: mostly a key or a token, at most a bundle.
+pub const SECRET_VALUE: usize = 1024 * 1024;
+/// All values of one answer together, bytes: sealed and in base64 it fits into what a node takes for an answer.
+pub const SECRET_ANSWER: usize = 4 * 1024 * 1024;
 /// A UKI that reference values are predicted from, bytes: kernel and initrd with a whole root file system.
 pub const IMAGE: usize = 1024 * 1024 * 1024;
 /// Entries of a TEE's certificate table, count: five kinds are defined (GHCB 4.1.8.1).

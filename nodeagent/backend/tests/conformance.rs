@@ -10,12 +10,16 @@ use std::{
 use aws_lc_rs::{rand::SystemRandom, signature};
 use base64::{Engine, prelude::*};
 use rempart_attest::hpke::EphemeralKey;
-use rempart_backend::{Backend, BackendError, Fetched, Grant, GrantSource, Later, Login, OpenBao, https::Trust};
+use rempart_backend::{
+    Backend, BackendError, Fetched, Grant, GrantSource, Later, Login, OpenBao, VerifierStore, https::Trust,
+};
 use rempart_core::{config::Origin, reference::Reference};
-use rempart_harness::{OpenBao as Server, Pki, Postgres};
+use rempart_harness::{OpenBao as Server, Pki, Postgres, Process, free_port, program, run, wait_for_port};
 use serde_json::json;
 
 const ROLE: &str = "app";
+/// Where OpenBao, which keeps text, has 1 MiB of bytes.
+const BIG: &str = "a?encoding=base64#big";
 
 /// A server that trusts a key of the test's, as it trusts a Verifier's.
 struct World {
@@ -104,31 +108,20 @@ impl World {
     }
 
     fn backend_by(&self, login: Login) -> OpenBao {
-        let ca = self.pki.ca_pem().expect("CA");
-        let trust = Trust::pinned("ca.pem", ca.as_bytes()).expect("trust");
-        let origin = Origin::parse("url", &format!("https://localhost:{}", self.server.port())).expect("origin");
+        let (origin, trust) = (origin(self.server.port()), trust(&self.pki));
         OpenBao::new(&origin, login, &trust, None).expect("backend")
     }
 
     async fn fetch(&self, backend: &dyn Backend, wanted: &[&str]) -> Result<Fetched, BackendError> {
-        let wanted: Vec<Reference> = wanted.iter().map(|text| text.parse().expect("a reference")).collect();
-        backend.fetch(ROLE, &wanted, &Results(self, vec![ROLE])).await
+        fetch(&Results(self, vec![ROLE]), backend, wanted).await
     }
 
     async fn texts(&self, backend: &dyn Backend, wanted: &[&str]) -> Vec<String> {
-        let fetched = self
-            .fetch(backend, wanted)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
-        let text = |value: &rempart_secret::SecretBytes| String::from_utf8(value.expose().clone()).expect("text");
-        fetched.values.iter().map(text).collect()
+        texts(&Results(self, vec![ROLE]), backend, wanted).await
     }
 
     async fn refusal(&self, backend: &dyn Backend, wanted: &[&str]) -> String {
-        match self.fetch(backend, wanted).await {
-            Ok(_) => panic!("{wanted:?} was given"),
-            Err(error) => error.to_string(),
-        }
+        refusal(&Results(self, vec![ROLE]), backend, wanted).await
     }
 
     /// Leases of database credentials that the server knows.
@@ -140,35 +133,186 @@ impl World {
     }
 }
 
+fn trust(pki: &Pki) -> Trust {
+    let ca = pki.ca_pem().expect("CA");
+    Trust::pinned("ca.pem", ca.as_bytes()).expect("trust")
+}
+
+fn origin(port: u16) -> Origin {
+    Origin::parse("url", &format!("https://localhost:{port}")).expect("origin")
+}
+
+async fn fetch(grants: &dyn GrantSource, backend: &dyn Backend, wanted: &[&str]) -> Result<Fetched, BackendError> {
+    let wanted: Vec<Reference> = wanted.iter().map(|text| text.parse().expect("a reference")).collect();
+    backend.fetch(ROLE, &wanted, grants).await
+}
+
+async fn texts(grants: &dyn GrantSource, backend: &dyn Backend, wanted: &[&str]) -> Vec<String> {
+    let fetched = fetch(grants, backend, wanted).await;
+    let fetched = fetched.unwrap_or_else(|error| panic!("{error}"));
+    let text = |value: &rempart_secret::SecretBytes| String::from_utf8(value.expose().clone()).expect("text");
+    fetched.values.iter().map(text).collect()
+}
+
+async fn refusal(grants: &dyn GrantSource, backend: &dyn Backend, wanted: &[&str]) -> String {
+    match fetch(grants, backend, wanted).await {
+        Ok(_) => panic!("{wanted:?} was given"),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// What every place of secrets does alike: `mount` keeps `a` with `x`, `y` and 1 MiB of bytes in `big`, and nothing else.
-async fn keeps(world: &World, backend: &dyn Backend, mount: &str) {
+async fn keeps(grants: &dyn GrantSource, backend: &dyn Backend, mount: &str, big: &str) {
     let name = |field: &str| format!("{mount}/a#{field}");
-    let (x, y, big) = (name("x"), name("y"), format!("{mount}/a?encoding=base64#big"));
-    assert_eq!(world.texts(backend, &[&x, &y, &x]).await, ["one", "zwei ü", "one"]);
-    let fetched = world.fetch(backend, &[&big]).await.expect("a mebibyte");
-    assert_eq!(fetched.values[0].expose(), &bytes(), "byte for byte");
+    let (x, y, big) = (name("x"), name("y"), format!("{mount}/{big}"));
+    assert_eq!(texts(grants, backend, &[&x, &y, &x]).await, ["one", "zwei ü", "one"]);
+    let fetched = fetch(grants, backend, &[&big]).await.expect("a mebibyte");
+    assert!(fetched.values[0].expose() == &bytes(), "byte for byte");
     assert!(fetched.leases.is_empty());
-    let refusal = world.refusal(backend, &[&x, &name("none")]).await;
+    let refused = async |wanted: &[&str]| refusal(grants, backend, wanted).await;
+    let line = refused(&[&x, &name("none")]).await;
     assert!(
-        refusal.contains("has no secret") && refusal.contains("#none"),
-        "{refusal}"
+        (line.contains("has no secret") || line.contains("denies")) && line.contains("#none"),
+        "{line}"
     );
-    let refusal = world.refusal(backend, &[&format!("{mount}/none#x")]).await;
-    assert!(
-        refusal.contains("has no secret") || refusal.contains("denies"),
-        "{refusal}"
-    );
-    let refusal = world.refusal(backend, &[&format!("{mount}/closed#x")]).await;
-    assert!(refusal.contains("denies") && !refusal.contains("hidden"), "{refusal}");
-    let refusal = world.refusal(backend, &[&format!("{mount}/a?encoding=base64#y")]).await;
-    assert!(refusal.contains("not base64") && !refusal.contains("zwei"), "{refusal}");
+    let line = refused(&[&format!("{mount}/none#x")]).await;
+    assert!(line.contains("has no secret") || line.contains("denies"), "{line}");
+    let line = refused(&[&format!("{mount}/closed#x")]).await;
+    assert!(line.contains("denies") && !line.contains("hidden"), "{line}");
+    let line = refused(&[&format!("{mount}/a?encoding=base64#y")]).await;
+    assert!(line.contains("not base64") && !line.contains("zwei"), "{line}");
     let role: Vec<Reference> = vec![x.parse().expect("a reference")];
-    let other = backend.fetch("other", &role, &Results(world, vec![ROLE])).await;
+    let other = backend.fetch("other", &role, grants).await;
     assert!(
         matches!(other, Err(BackendError::RoleNotGranted { .. })),
         "{:?}",
         other.err()
     );
+    backend.ready(ROLE, grants).await.expect("it could serve");
+    assert!(backend.ready("other", grants).await.is_err());
+}
+
+/// A Verifier, and results that it takes for its own: they are signed with its key.
+struct OwnStore {
+    folder: tempfile::TempDir,
+    pki: Pki,
+    port: u16,
+    _server: Process,
+}
+
+impl OwnStore {
+    fn start() -> Self {
+        let (folder, pki) = (
+            tempfile::tempdir().expect("a folder"),
+            Pki::open().expect("certificates"),
+        );
+        let port = free_port().expect("a port");
+        let signer = folder.path().join("signer");
+        let mut key = std::process::Command::new("ssh-keygen");
+        run(key.args(["-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f"]).arg(&signer)).expect("a key");
+        let public = std::fs::read_to_string(signer.with_extension("pub")).expect("its public half");
+        std::fs::write(folder.path().join("signers"), format!("owner {public}")).expect("written");
+        let verifier = program("rempart-verifier").expect("built");
+        let (dir, tls) = (folder.path().join("verifier"), pki.identity("verifier"));
+        let mut init = std::process::Command::new(&verifier);
+        init.arg("init")
+            .arg("--dir")
+            .arg(&dir)
+            .args(["--id", &format!("https://localhost:{port}")]);
+        init.args(["--listen", &format!("127.0.0.1:{port}")]);
+        init.arg("--tls-certificate")
+            .arg(tls.certificate)
+            .arg("--tls-key")
+            .arg(tls.key);
+        init.arg("--allowed-signers").arg(folder.path().join("signers"));
+        run(&mut init).expect("made");
+        let config = dir.join("verifier.toml").display().to_string();
+        let log = folder.path().join("verifier.log");
+        let serve = ["--config", &config, "serve"];
+        let mut server = Process::start("rempart-verifier", &verifier, &serve, &log).expect("started");
+        let up = server.wait_until(Duration::from_secs(20), || wait_for_port(port));
+        up.unwrap_or_else(|error| panic!("{error:#}"));
+        let store = Self {
+            folder,
+            pki,
+            port,
+            _server: server,
+        };
+        store.command(&["node", "add", "node", "--role", ROLE], b"");
+        store
+    }
+
+    fn command(&self, arguments: &[&str], input: &[u8]) {
+        let mut command = std::process::Command::new(program("rempart-verifier").expect("built"));
+        command
+            .arg("--config")
+            .arg(self.folder.path().join("verifier/verifier.toml"))
+            .args(arguments);
+        let mut child = command.stdin(std::process::Stdio::piped()).spawn().expect("started");
+        std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), input).expect("written");
+        assert!(child.wait().expect("ended").success(), "{arguments:?}");
+    }
+
+    fn put(&self, name: &str, value: &[u8], role: &str) {
+        self.command(&["secret", "set", name, "--role", role], value);
+    }
+
+    fn grant(&self) -> Grant {
+        let key = EphemeralKey::generate().expect("randomness");
+        let now = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("after 1970")
+            .as_secs();
+        let id = format!("https://localhost:{}", self.port);
+        let none = "0".repeat(64);
+        let claims = json!({
+            "iss": id, "sub": "node", "aud": [rempart_attest::api::AUDIENCE_VERIFIER], "iat": now, "nbf": now - 5, "exp": now + 120,
+            "jti": "j", "cnf": {"jwk": {"kty": "OKP", "crv": "X25519", "x": BASE64_URL_SAFE_NO_PAD.encode(key.public().0)}},
+            "eat_profile": "tag:github.com,2023:veraison/ear", "ear.verifier-id": {"developer": "test", "build": "test"},
+            "submods": {"machine": {
+                "ear.status": "affirming", "ear.appraisal-policy-id": "test",
+                "ear.trustworthiness-vector": {"instance-identity": 2, "executables": 2, "configuration": 2},
+            }},
+            "rempart.identity": "certified", "rempart.image": "test", "rempart.bank": "sha256", "rempart.policy-counter": 1,
+            "rempart.roles": [ROLE], "roles": [ROLE], "policy_digest": none, "evidence_digest": none,
+        });
+        let signing = std::fs::read(self.folder.path().join("verifier/signing.key")).expect("the Verifier's key");
+        let signer = rempart_attest::ear::Signer::new(&signing, "test");
+        let jwt = signer.sign(&claims).expect("signed");
+        Grant::read(jwt.into_bytes().into(), key, "node").expect("a result")
+    }
+}
+
+impl GrantSource for OwnStore {
+    fn fresh(&self) -> Later<'_, Result<Arc<Grant>, String>> {
+        Box::pin(async { Ok(Arc::new(self.grant())) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verifiers_own_store() {
+    let store = OwnStore::start();
+    for (name, value) in [
+        ("kv/a#x", "one".as_bytes()),
+        ("kv/a#y", "zwei ü".as_bytes()),
+        ("kv/a#big", &bytes()),
+    ] {
+        store.put(name, value, ROLE);
+    }
+    store.put("kv/closed#x", b"hidden", "other");
+    let backend = VerifierStore::new(origin(store.port), trust(&store.pki));
+    keeps(&store, &backend, "kv", "a#big").await;
+    for number in 0..5 {
+        store.put(&format!("kv/many#{number}"), &bytes(), ROLE);
+    }
+    let many: Vec<String> = (0..5).map(|number| format!("kv/many#{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(
+        fetch(&store, &backend, &many[..4]).await.expect("4 MiB").values.len(),
+        4
+    );
+    let line = refusal(&store, &backend, &many).await;
+    assert!(line.contains("more than 4 MiB together"), "{line}");
 }
 
 fn bytes() -> Vec<u8> {
@@ -204,8 +348,8 @@ async fn key_value_engines_of_both_versions_wrapped_and_not() {
     );
     for wrapping in [false, true] {
         let backend = world.backend().by_wrapping(wrapping);
-        keeps(&world, &backend, "kv").await;
-        keeps(&world, &backend, "team/old").await;
+        keeps(&Results(&world, vec![ROLE]), &backend, "kv", BIG).await;
+        keeps(&Results(&world, vec![ROLE]), &backend, "team/old", BIG).await;
         backend.forget().await;
     }
     let backend = world.backend();
@@ -289,7 +433,7 @@ async fn two_ids_from_files_open_what_their_role_may_and_only_while_the_verifier
         &format!("auth/approle/role/{ROLE}/secret-id"),
     ]);
     id("secret-id", &format!("{made}\n"));
-    keeps(&world, &backend(), "kv").await;
+    keeps(&Results(&world, vec![ROLE]), &backend(), "kv", BIG).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

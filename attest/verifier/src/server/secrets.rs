@@ -67,7 +67,7 @@ async fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Re
             "no secrets: node {node} has not the role {role}: rempart-verifier node add {node} --role {role}"
         )));
     }
-    let mut bundle = SecretBundle::default();
+    let (mut bundle, mut size) = (SecretBundle::default(), 0);
     for name in &request.names {
         crate::name::secret(name).map_err(|e| Refused::bad_request(e.to_string()))?;
         let missing = || {
@@ -80,6 +80,13 @@ async fn collect(verifier: &Verifier, ear: &Ear, request: &SecretsRequest) -> Re
             .store
             .open(name, role, &sealed)
             .map_err(|e| Refused::internal(&e))?;
+        size += value.len();
+        if size > limits::SECRET_ANSWER {
+            let most = limits::SECRET_ANSWER >> 20;
+            return Err(Refused::bad_request(format!(
+                "the secrets asked for have more than {most} MiB together; have the unit ask for less"
+            )));
+        }
         bundle.0.insert(name.clone(), value);
     }
     Ok(bundle)
