@@ -10,7 +10,7 @@ use std::{
 };
 
 use rempart_api::exit;
-use rempart_core::unitfile::{Entry, OptIn, SECTION, Source, entries, read_opt_in};
+use rempart_core::unitfile::{Entry, OnRotate, OptIn, SECTION, Source, entries, read_opt_in};
 use rempart_rewrite::{Candidate, Defect, Judgement, Kind, Scope, Units, mentioned_in};
 use serde::Serialize;
 
@@ -94,6 +94,7 @@ pub async fn validate(bus: Option<&str>, told: &Validate) -> Result<ExitCode, Fa
     let units = Units::read(&Scope::from_environment().folders);
     let candidates = judged(candidates(&units, &told.units));
     let mut findings = refused(&candidates);
+    findings.extend(cannot_reload(&candidates));
     if told.units.is_empty() {
         findings.extend(for_all_services(&units));
         findings.extend(of_users(&Scope::users().folders, &homes(&text("/etc/passwd"))));
@@ -163,6 +164,40 @@ fn refused(candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
         Some(Finding::of(candidate.name(), &defect))
     };
     candidates.iter().filter_map(refused).collect()
+}
+
+/// Units that are to be reloaded for new secrets, and that systemd cannot reload.
+fn cannot_reload(candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
+    let found = |(candidate, judgement): &(Candidate, Judgement)| {
+        let Judgement::Wrap(_) = judgement else { return None };
+        let sources = candidate.sources().ok()?;
+        let opt_in = read_opt_in(&sources).ok()??;
+        (opt_in.on_rotate == OnRotate::Reload && !can_reload(&sources)).then(|| {
+            Finding::of_unit(
+                candidate.name(),
+                "it says OnRotate=reload and has no ExecReload=, so it would not be told of new secrets",
+                "add ExecReload=, or set OnRotate=signal:HUP or OnRotate=restart",
+            )
+        })
+    };
+    candidates.iter().filter_map(found).collect()
+}
+
+/// As systemd.service(5) has it: by `ExecReload=`, of which an empty one undoes those before, or by `Type=notify-reload`.
+fn can_reload(sources: &[Source<'_>]) -> bool {
+    let (mut by_command, mut by_type) = (false, false);
+    for source in sources {
+        let mut service = false;
+        for entry in entries(source.text).unwrap_or_default() {
+            match entry {
+                Entry::Section { name, .. } => service = name == "Service",
+                Entry::Assignment(set) if service && set.key == "ExecReload" => by_command = !set.value.is_empty(),
+                Entry::Assignment(set) if service && set.key == "Type" => by_type = set.value == "notify-reload",
+                _ => {}
+            }
+        }
+    }
+    by_command || by_type
 }
 
 /// Drop-ins that would opt in every service, which is ignored.
@@ -362,6 +397,15 @@ fn skipped(what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_can_be_reloaded_by_a_command_or_by_its_type() {
+        let can = |text: &str| can_reload(&[Source { path: "a", text }]);
+        assert!(can("[Service]\nExecReload=/bin/kill -HUP $MAINPID\n"));
+        assert!(can("[Service]\nType=notify-reload\n"));
+        assert!(!can("[Service]\nExecReload=/bin/x\nExecReload=\n"));
+        assert!(!can("[Unit]\nExecReload=/bin/x\n[Service]\nType=notify\n"));
+    }
 
     const UNIT: &str = "[Service]\nExecStart=/bin/a\n";
 
