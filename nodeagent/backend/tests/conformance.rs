@@ -209,7 +209,10 @@ impl OwnStore {
         let port = free_port().expect("a port");
         let signer = folder.path().join("signer");
         let mut key = std::process::Command::new("ssh-keygen");
-        run(key.args(["-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f"]).arg(&signer)).expect("a key");
+        run(key
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "owner", "-f"])
+            .arg(&signer))
+        .expect("a key");
         let public = std::fs::read_to_string(signer.with_extension("pub")).expect("its public half");
         std::fs::write(folder.path().join("signers"), format!("owner {public}")).expect("written");
         let verifier = program("rempart-verifier").expect("built");

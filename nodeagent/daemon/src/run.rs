@@ -136,6 +136,8 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         audit: audit.clone(),
         degraded: setup.settings.degraded,
         stale: stale.clone(),
+        units: units.clone(),
+        bus: bus.clone(),
     };
     let leases = Leases::remember(replacer, bus.clone(), jobs.clone(), &setup.places.state);
     let lock = Lock::remember(node.clone(), audit.clone(), bus.clone(), jobs, &setup.places.state);

@@ -32,6 +32,7 @@ use super::{
     socket::{fingerprints, watch},
     stale::Stale,
     template,
+    units::Units,
 };
 use crate::{
     audit::Audit,
@@ -64,6 +65,10 @@ pub struct Replacer {
     pub degraded: Degraded,
     /// What stands in while the vault is away.
     pub stale: Arc<Stale>,
+    /// What the units were at boot.
+    pub units: Arc<Units>,
+    /// Bus of systemd.
+    pub bus: zbus::Connection,
 }
 
 /// Why nothing was replaced, or not everything.
@@ -133,6 +138,12 @@ impl Replacer {
     pub async fn replace(&self, unit: &str, invocation: &str, files: &Files) -> Result<Vec<Lease>, NotReplaced> {
         let not_yet = |why: &dyn std::fmt::Display| NotReplaced::NotYet(why.to_string());
         self.node.may_release().map_err(NotReplaced::NotYet)?;
+        // As at a start: what is not any more what it was at boot gets nothing.
+        let checked = timeout(SILENCE, self.units.check(&self.bus, unit)).await;
+        let checked = checked.map_err(|_| not_yet(&"systemd did not answer in time"))?;
+        checked
+            .map_err(|error| not_yet(&error))?
+            .map_err(|refusal| not_yet(&refusal))?;
         let (opt_in, wanted) = (&files.opt_in, files.opt_in.wanted());
         let role = opt_in.role.as_deref().unwrap_or_default();
         let results = Results(self.node.clone());

@@ -182,6 +182,22 @@ async fn a_unit_that_says_so_gets_new_secrets_in_its_files_while_it_runs() {
     let unknown: zbus::Result<Vec<String>> = proxy.call("Rotate", &("other.service",)).await;
     assert!(unknown.expect_err("unknown").to_string().contains("has got no secrets"));
 
+    // What is not any more what it was at boot gets nothing, also while it runs.
+    let (third, definition) = (read(key), site.world.at("units/web.service"));
+    let before = fs::read_to_string(&definition).expect("the unit");
+    fs::write(&definition, format!("{before}Protect=observe\n")).expect("changed");
+    fs::remove_file(&request).expect("seen to");
+    let _: Vec<String> = proxy.call("Rotate", &("web.service",)).await.expect("asked");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!request.exists() && read(key) == third, "{}", site.world.logs());
+    assert!(
+        site.world.logs().contains("is not what it was"),
+        "{}",
+        site.world.logs()
+    );
+    fs::write(&definition, before).expect("as it was");
+    site.asked_within(Duration::from_secs(15));
+
     // An agent that is started again has no hold on the files: the unit is started again for new ones.
     fs::remove_file(&request).expect("seen to");
     site.world.stop_agent();
