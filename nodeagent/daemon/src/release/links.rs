@@ -45,6 +45,7 @@ mod tests {
             offset: 0,
             len: 0,
             path: None,
+            access: Default::default(),
         };
         let mut items = vec![item("a", Deliver::Env), item("tls.key", Deliver::File)];
         make(folder.path(), "web.service", &mut items).expect("made");
