@@ -40,6 +40,8 @@ pub enum Deliver {
     File,
     /// A plain environment variable.
     Env,
+    /// A credential of systemd's: it asks the agent itself (`LoadCredential=`), and the wrapper never sees it.
+    Credential,
 }
 
 impl Deliver {
@@ -50,12 +52,13 @@ impl Deliver {
             Self::Getenv => "getenv",
             Self::File => "file",
             Self::Env => "env",
+            Self::Credential => "credential",
         }
     }
 
     /// The mode named by `word`, if there is one.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Fd, Self::Getenv, Self::File, Self::Env]
+        [Self::Fd, Self::Getenv, Self::File, Self::Env, Self::Credential]
             .into_iter()
             .find(|mode| mode.word() == word)
     }
@@ -76,6 +79,32 @@ pub struct Item {
     /// For [`Deliver::File`]: the path that the agent prepared, a link to `/proc/self/fd/N`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// For [`Deliver::File`]: what the unit says of its mode and owner.
+    #[serde(default, skip_serializing_if = "Access::is_usual")]
+    pub access: Access,
+}
+
+/// Mode and owner of a [`Deliver::File`]. What is not said is as usual: 0400, and the user and group that the unit runs as.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// Permission bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// A name of /etc/passwd, or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A name of /etc/group, or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+impl Access {
+    /// Nothing was said.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the names of units begin that `rempart run` makes for a command.

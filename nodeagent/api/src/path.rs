@@ -2,6 +2,8 @@
 
 /// rempartd listens here; anyone may connect, the kernel says who it is.
 pub const AGENT_SOCKET: &str = "/run/rempart/agent.sock";
+/// rempartd listens here for systemd's `LoadCredential=`.
+pub const CREDENTIALS_SOCKET: &str = "/run/rempart/credentials.sock";
 /// rempart-guard listens here, for rempartd.
 pub const GUARD_SOCKET: &str = "/run/rempart-guard/guard.sock";
 /// The privileged log reader listens here, for rempartd.

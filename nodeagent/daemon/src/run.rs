@@ -31,7 +31,7 @@ use crate::{
     mounts,
     node::{Arming, Node},
     policy,
-    release::{self, Releases, Replacer, Stale, Units},
+    release::{self, Door, Releases, Replacer, Stale, Starts, Units},
     setup::{Setup, SetupError},
     sleep,
     systemd::notify,
@@ -155,8 +155,11 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         degraded: setup.settings.degraded,
     };
     publish(&bus, agent).await?;
-    let socket = &setup.places.socket;
-    let listener = release::listen(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
+    let listen =
+        |path, door| release::listen(path, door).with_context(|| format!("cannot listen at {}", path.display()));
+    // The other first: who finds the agent's socket finds both.
+    let credentials = listen(&setup.places.credentials, Door::Systemd)?;
+    let listener = listen(&setup.places.socket, Door::Wrapper)?;
     tokio::spawn(leases.clone().drive());
     let releases = Releases {
         bus: bus.clone(),
@@ -170,11 +173,14 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         links: setup.places.links.clone(),
         leases,
         stale,
+        starts: Arc::new(Starts::default()),
         lock,
     };
     let releases = Arc::new(releases);
     tokio::spawn(release::wipe_at_lock(releases.clone()));
-    tokio::spawn(release::serve(listener, releases));
+    tokio::spawn(releases.starts.clone().watch(bus.clone()));
+    tokio::spawn(release::serve(credentials, releases.clone(), Door::Systemd));
+    tokio::spawn(release::serve(listener, releases, Door::Wrapper));
     tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
     tokio::spawn(node.clone().drive());
     tokio::spawn(sleep::watch(bus.clone(), node.clone()));

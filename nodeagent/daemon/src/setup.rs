@@ -77,6 +77,9 @@ pub struct Places {
     /// Agent socket.
     #[arg(long, hide = true, default_value = path::AGENT_SOCKET)]
     pub socket: PathBuf,
+    /// Socket for credentials of systemd's.
+    #[arg(long, hide = true, default_value = path::CREDENTIALS_SOCKET)]
+    pub credentials: PathBuf,
     /// Guard socket.
     #[arg(long, hide = true, default_value = path::GUARD_SOCKET)]
     pub guard: PathBuf,

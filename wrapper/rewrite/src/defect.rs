@@ -34,6 +34,16 @@ pub enum Defect {
     /// `RootDirectory=` or `RootImage=`.
     #[error("it has {0}=, and the wrapper is not in there; remove {0}= or Wrap=yes")]
     OtherRoot(String),
+    /// A credential of the unit's own has the name of a secret.
+    #[error("{file}:{line}: the credential {name} is a secret of the unit already; rename one")]
+    OwnCredential {
+        /// The unit file.
+        file: String,
+        /// Its line.
+        line: usize,
+        /// The name.
+        name: String,
+    },
     /// A file that cannot be judged.
     #[error("{0} cannot be read, is longer than {MAX_FILE} bytes, or is not UTF-8")]
     Unreadable(String),
@@ -64,7 +74,7 @@ impl Defect {
         match self {
             Self::Section(error) => Some((&error.file, Some(error.line))),
             Self::Syntax { file, why } => Some((file, Some(why.line()))),
-            Self::Command { file, line, .. } => Some((file, Some(*line))),
+            Self::Command { file, line, .. } | Self::OwnCredential { file, line, .. } => Some((file, Some(*line))),
             Self::Unreadable(file) => Some((file, None)),
             _ => None,
         }
@@ -79,6 +89,7 @@ impl Defect {
             Self::Unreadable(_) => format!("it cannot be read, is longer than {MAX_FILE} bytes, or is not UTF-8"),
             Self::OtherRoot(key) => format!("it has {key}=, and the wrapper is not in there"),
             Self::SameName(name) => format!("it has several drop-ins called {name}"),
+            Self::OwnCredential { name, .. } => format!("the credential {name} is a secret of the unit already"),
             Self::Prefix | Self::NoFragment => "there is no unit file of this name, or it is masked".to_owned(),
             Self::NoCommand | Self::UserManager | Self::OtherType => self.to_string(),
         }
@@ -94,6 +105,7 @@ impl Defect {
             Self::UserManager => "make it a unit of the system, with User=".to_owned(),
             Self::OtherType => "move the section to the service that it starts".to_owned(),
             Self::SameName(_) => "rename all but one".to_owned(),
+            Self::OwnCredential { .. } => "rename one".to_owned(),
             Self::Prefix | Self::NoFragment => {
                 "write the unit file, or remove the drop-in (units made by another generator cannot opt in)".to_owned()
             }

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use rempart_api::{agent::lock_limit, path::WRAP};
-use rempart_core::unitfile::{Assignment, Entry, Source, entries, read_opt_in};
+use rempart_api::{
+    agent::{Deliver, lock_limit},
+    path::{CREDENTIALS_SOCKET, WRAP},
+};
+use rempart_core::unitfile::{Assignment, Entry, OptIn, Source, entries, read_opt_in};
 
 use crate::{command::rewrite, defect::Defect};
 
@@ -28,7 +31,7 @@ pub enum Judgement {
 pub fn judge(files: &[Source<'_>]) -> Judgement {
     match read_opt_in(files) {
         Ok(None) => Judgement::Leave,
-        Ok(Some(opt_in)) => wrapping(files, opt_in.heap).map_or_else(Judgement::Refuse, Judgement::Wrap),
+        Ok(Some(opt_in)) => wrapping(files, &opt_in).map_or_else(Judgement::Refuse, Judgement::Wrap),
         Err(why) => Judgement::Refuse(Defect::Section(why)),
     }
 }
@@ -65,6 +68,8 @@ struct Service {
     lock_limit: bool,
     /// Another root file system, in which there is no wrapper.
     root: Option<String>,
+    /// Credentials that the unit itself sets: file, line and name.
+    credentials: Vec<(String, usize, String)>,
     /// Loader variables that the unit itself sets.
     own_loader: BTreeSet<&'static str>,
 }
@@ -73,7 +78,7 @@ struct Service {
 /// back, and so would an environment file, which no digest covers: only what the unit's own text sets counts.
 const LOADER: [&str; 4] = ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"];
 
-fn wrapping(files: &[Source<'_>], heap: Option<u64>) -> Result<String, Defect> {
+fn wrapping(files: &[Source<'_>], opt_in: &OptIn) -> Result<String, Defect> {
     let service = Service::read(files)?;
     if service.start.is_empty() {
         return Err(Defect::NoCommand);
@@ -81,7 +86,32 @@ fn wrapping(files: &[Source<'_>], heap: Option<u64>) -> Result<String, Defect> {
     if let Some(key) = service.root {
         return Err(Defect::OtherRoot(key));
     }
-    Ok(service.text(heap))
+    let names = credentials(opt_in);
+    if let Some((file, line, name)) = service.credentials.iter().find(|own| names.contains(&own.2.as_str())) {
+        return Err(Defect::OwnCredential {
+            file: file.clone(),
+            line: *line,
+            name: name.clone(),
+        });
+    }
+    Ok(service.text(opt_in.heap, &names))
+}
+
+/// The names that systemd has to ask the agent for.
+fn credentials(opt_in: &OptIn) -> Vec<&str> {
+    let secrets = opt_in
+        .secrets
+        .iter()
+        .map(|secret| (secret.name.as_str(), secret.deliver));
+    let templates = opt_in
+        .templates
+        .iter()
+        .map(|template| (template.name.as_str(), template.deliver));
+    secrets
+        .chain(templates)
+        .filter(|(_, deliver)| *deliver == Deliver::Credential)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 impl Service {
@@ -127,6 +157,11 @@ impl Service {
             "NoExecPaths" => self.no_exec = set,
             "RootDirectory" | "RootImage" if set && a.value != "/" => self.root = Some(a.key),
             "RootDirectory" | "RootImage" if self.root.as_ref() == Some(&a.key) => self.root = None,
+            // One of the same name would take the secret's place, or stand in where the agent gives nothing.
+            "LoadCredential" | "LoadCredentialEncrypted" | "SetCredential" | "SetCredentialEncrypted" if set => {
+                let name = a.value.split(':').next().unwrap_or_default().to_owned();
+                self.credentials.push((file.to_owned(), a.line, name));
+            }
             "Environment" if set => {
                 let sets = |name: &&str| a.value.contains(&format!("{name}="));
                 self.own_loader.extend(LOADER.into_iter().filter(sets));
@@ -137,7 +172,7 @@ impl Service {
         Ok(())
     }
 
-    fn text(&self, heap: Option<u64>) -> String {
+    fn text(&self, heap: Option<u64>, credentials: &[&str]) -> String {
         let mut text = String::from(
             "# Written by rempart-generator: this unit opted in by its section [X-Rempart].\n\
              [Unit]\n\
@@ -172,6 +207,9 @@ impl Service {
         }
         if self.no_exec {
             text.push_str("ExecPaths=/usr/lib/rempart\n");
+        }
+        for name in credentials {
+            text.push_str(&format!("LoadCredential={name}:{CREDENTIALS_SOCKET}\n"));
         }
         text.push_str("ExecStart=\n");
         for command in &self.start {
@@ -345,6 +383,38 @@ mod tests {
         let own = "[Service]\nExecStart=/bin/a\nEnvironment=A=b \"LD_PRELOAD=/usr/lib/jemalloc.so\"\n";
         assert_eq!(unset(own).as_deref(), Some("LD_AUDIT LD_LIBRARY_PATH GLIBC_TUNABLES"));
         assert_eq!(unset(&format!("{own}Environment=\n")).as_deref(), Some(all));
+    }
+
+    #[test]
+    fn systemd_asks_the_agent_for_credentials_that_no_other_can_stand_in_for() {
+        let unit = "[Service]\nExecStart=/bin/a\nLoadCredential=own:/etc/own\nSetCredential=y:1\n[X-Rempart]\nRole=a\n\
+                    Secret=x:credential=kv/a#x\nTemplate=c:credential=/etc/c\nSecret=F:file=kv/a#f\n";
+        let Judgement::Wrap(text) = with(unit) else {
+            panic!("{unit}")
+        };
+        let asked: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("LoadCredential="))
+            .collect();
+        assert_eq!(
+            asked,
+            [
+                "LoadCredential=x:/run/rempart/credentials.sock",
+                "LoadCredential=c:/run/rempart/credentials.sock"
+            ]
+        );
+        for own in [
+            "LoadCredential=x:/etc/x",
+            "SetCredential=x:",
+            "LoadCredentialEncrypted=x",
+            "SetCredentialEncrypted=c:1",
+        ] {
+            let unit = unit.replace("SetCredential=y:1", own);
+            let Judgement::Refuse(why) = with(&unit) else {
+                panic!("{unit}")
+            };
+            assert!(why.to_string().starts_with("a.service:4: the credential "), "{why}");
+        }
     }
 
     #[test]

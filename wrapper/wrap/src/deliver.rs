@@ -10,13 +10,14 @@ use std::os::unix::ffi::OsStringExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fchmod};
 use rempart_api::agent::{Deliver, FILE_FD_BASE, Item};
 use rempart_api::path::PRELOAD;
 use rempart_secretmem::Area;
 
 use crate::ask::Released;
 use crate::error::Error;
+use crate::owner;
 
 /// Where the descriptors of `fd` and `getenv` go: above what systemd passes (from 3 up), below the files.
 const SECRET_FD_BASE: i32 = 100;
@@ -55,6 +56,13 @@ pub fn deliver(released: &Released, own: Vec<(OsString, OsString)>) -> Result<De
         let value = released.value(item);
         match item.deliver {
             Deliver::File => {}
+            // systemd has asked for it; a value that comes here all the same is not the unit's to have.
+            Deliver::Credential => {
+                return Err(Error::AgentProtocol(format!(
+                    "{} is a credential of systemd's",
+                    item.name
+                )));
+            }
             Deliver::Fd => as_descriptor(item, value, &mut environment)?,
             Deliver::Env => {
                 environment.insert(
@@ -124,7 +132,9 @@ fn as_file(
         let written = nix::unistd::write(&file, rest).map_err(made)?;
         rest = &rest[written..];
     }
-    nix::sys::stat::fchmod(&file, Mode::S_IRUSR).map_err(made)?;
+    let mode = item.access.mode.map_or(Mode::S_IRUSR, Mode::from_bits_truncate);
+    fchmod(&file, mode).map_err(made)?;
+    owner::give(&file, item)?;
     let fixed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     let seals = SealFlag::F_SEAL_SEAL | if replaced { SealFlag::empty() } else { fixed };
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(made)?;
@@ -211,6 +221,10 @@ fn keep(descriptor: OwnedFd, from: i32, exact: Option<i32>) -> Result<i32, Error
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use rempart_api::agent::Access;
+
     use super::*;
 
     fn item(name: &str, deliver: Deliver) -> Item {
@@ -220,6 +234,7 @@ mod tests {
             offset: 0,
             len: 0,
             path: None,
+            access: Access::default(),
         }
     }
 
@@ -333,5 +348,39 @@ mod tests {
         assert_eq!(std::fs::read(&link).expect("readable"), b"changed");
         let own = as_file(39, &item, b"x", false, &mut BTreeMap::new());
         assert!(own.is_err(), "each at its own number");
+    }
+
+    #[test]
+    fn a_file_has_the_mode_and_owner_of_its_unit_and_stays_sealed() {
+        let dir = tempfile::tempdir().expect("dir");
+        let link = dir.path().join("A");
+        std::os::unix::fs::symlink("/proc/self/fd/245", &link).expect("link");
+        let mut item = Item {
+            path: Some(link.to_string_lossy().into_owned()),
+            ..item("A", Deliver::File)
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        item.access = Access {
+            mode: Some(0o640),
+            user: Some(own.to_string()),
+            group: Some(nix::unistd::getegid().to_string()),
+        };
+        as_file(45, &item, b"content", false, &mut BTreeMap::new()).expect("delivered");
+        let known = std::fs::metadata(&link).expect("there");
+        assert_eq!((known.permissions().mode() & 0o7777, known.uid()), (0o640, own));
+        assert!(
+            std::fs::write(&link, b"other").is_err(),
+            "the bit is for programs that compare"
+        );
+    }
+
+    #[test]
+    fn a_credential_is_none_of_the_wrappers() {
+        let mut area = Area::create(1).expect("memfd_secret");
+        area.as_mut_slice()[0] = b'x';
+        let mut item = item("A", Deliver::Credential);
+        item.len = 1;
+        let refused = deliver(&Released::of(area, vec![item]), Vec::new());
+        assert!(matches!(refused, Err(Error::AgentProtocol(_))));
     }
 }

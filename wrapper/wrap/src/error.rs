@@ -77,6 +77,18 @@ pub enum Error {
         /// RLIMIT_MEMLOCK as it is.
         limit: u64,
     },
+    /// A file cannot have the owner that the unit says.
+    #[error(
+        "service not started: the file of {name} cannot belong to {owner}: {why}; set another FileOwner= in its [X-Rempart]: a service that is not started as root may name itself and groups that its user is in"
+    )]
+    FileOwner {
+        /// The secret's name.
+        name: String,
+        /// As the unit has it.
+        owner: String,
+        /// One line.
+        why: String,
+    },
     /// A value cannot take the shape that was asked for.
     #[error("service not started: the secret {name} {why}")]
     Value {
@@ -128,7 +140,8 @@ impl Error {
             Self::RefusedByGenerator(_)
             | Self::NotForGetenv { .. }
             | Self::NotForSecretHeap { .. }
-            | Self::LockLimit { .. } => exit::CONFIG,
+            | Self::LockLimit { .. }
+            | Self::FileOwner { .. } => exit::CONFIG,
             Self::RefusedByAgent(_) => exit::REFUSED,
             Self::AgentAway { .. } => exit::UNAVAILABLE,
             Self::AgentProtocol(_) => exit::PROTOCOL,

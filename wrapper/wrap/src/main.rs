@@ -26,6 +26,8 @@ mod deliver;
 mod error;
 /// The service's secret heap.
 mod heap;
+/// Files that belong to whom the unit says.
+mod owner;
 /// Whether something can be preloaded into a program.
 mod program;
 /// The whole story.

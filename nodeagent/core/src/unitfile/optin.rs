@@ -11,7 +11,7 @@ use std::{
 use super::syntax::{Assignment, Entry, SyntaxError, entries};
 use crate::reference::{Reference, ReferenceError};
 use rempart_api::{
-    agent::{Deliver, MAX_KEPT},
+    agent::{Access, Deliver, MAX_KEPT},
     guard::Mode,
     job::Signal,
 };
@@ -75,6 +75,15 @@ const USUAL_HEAP: u64 = 256 << 20;
 const HEAP: std::ops::RangeInclusive<u64> = 4 << 20..=32 << 30;
 /// Bounds of `Offline=stale:`.
 const STALE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+/// What `FileMode=` may be: readable for the owner, nothing for everybody, nothing to execute. The bits for writing are for programs that
+/// compare; the file itself is sealed.
+const FILE_MODES: [(&str, u32); 5] = [
+    ("0400", 0o400),
+    ("0440", 0o440),
+    ("0600", 0o600),
+    ("0640", 0o640),
+    ("0660", 0o660),
+];
 /// Longest name of a secret, in bytes: a file name and an environment name at once.
 const MAX_NAME: usize = 64;
 
@@ -98,6 +107,8 @@ pub struct OptIn {
     pub ingredients: Vec<Ingredient>,
     /// `Template=`, in the order of the files.
     pub templates: Vec<TemplateSpec>,
+    /// `FileMode=` and `FileOwner=`: of those secrets and templates that are files and say so.
+    pub access: BTreeMap<String, Access>,
     /// `Protect=`: how the guard treats the unit; `enforce` when not said.
     pub protect: Mode,
     /// `Memory=secret`: most bytes of the secret heap that its program runs on; `None` for ordinary memory.
@@ -177,7 +188,7 @@ pub struct Ingredient {
 pub struct TemplateSpec {
     /// The name that the service knows it by.
     pub name: String,
-    /// `file` or `fd`.
+    /// `file`, `fd` or `credential`.
     pub deliver: Deliver,
     /// The text, an absolute path.
     pub path: String,
@@ -225,8 +236,17 @@ pub enum Fault {
     #[error("Secret= must be NAME=MOUNT/PATH#FIELD or NAME:MODE=MOUNT/PATH#FIELD")]
     SecretShape,
     /// `Template=` of another shape.
-    #[error("Template= must be NAME=/PATH or NAME:MODE=/PATH, MODE file or fd")]
+    #[error("Template= must be NAME=/PATH or NAME:MODE=/PATH, MODE file, fd or credential")]
     TemplateShape,
+    /// `FileMode=` of another shape.
+    #[error("FileMode= must be NAME=MODE, MODE 0400, 0440, 0600, 0640 or 0660")]
+    FileMode,
+    /// `FileOwner=` of another shape.
+    #[error("FileOwner= must be NAME=USER, NAME=USER:GROUP or NAME=:GROUP, each a name or a number")]
+    FileOwner,
+    /// Mode or owner of what has none.
+    #[error("{0}= names {1}, which is no secret and no template of the unit that is delivered by file")]
+    NoSuchFile(&'static str, String),
     /// Templates use names that no secret has twice.
     #[error("Secret=…:template= is for units with a Template=")]
     NoTemplate,
@@ -310,6 +330,7 @@ struct Draft {
     memory_size: Option<u64>,
     leak: Option<Option<Mode>>,
     leak_except: BTreeSet<String>,
+    access: BTreeMap<String, Access>,
     on_rotate: Option<OnRotate>,
     on_lock: Option<OnLock>,
     offline: Option<Option<Duration>>,
@@ -356,7 +377,7 @@ impl Draft {
             "Wrap" => self.wrap = Some(boolean(&value)?),
             "Role" => self.role = Some(role(value)?),
             "Deliver" => {
-                let allowed = "getenv, fd, file or env";
+                let allowed = "getenv, fd, file, env or credential";
                 self.deliver = Some(Deliver::from_word(&value).ok_or(Fault::Value {
                     key: "Deliver",
                     allowed,
@@ -444,6 +465,25 @@ impl Draft {
             "LeakExcept" => self
                 .leak_except
                 .extend(value.split_ascii_whitespace().map(str::to_owned)),
+            "FileMode" if value.is_empty() => self.access.values_mut().for_each(|access| access.mode = None),
+            "FileMode" => {
+                let (name, mode) = value.split_once('=').ok_or(Fault::FileMode)?;
+                let known = FILE_MODES
+                    .iter()
+                    .find(|(word, _)| *word == mode)
+                    .ok_or(Fault::FileMode)?;
+                self.access.entry(name.to_owned()).or_default().mode = Some(known.1);
+            }
+            "FileOwner" if value.is_empty() => self
+                .access
+                .values_mut()
+                .for_each(|access| (access.user, access.group) = (None, None)),
+            "FileOwner" => {
+                let (name, owner) = value.split_once('=').ok_or(Fault::FileOwner)?;
+                let (user, group) = self::owner(owner).ok_or(Fault::FileOwner)?;
+                let access = self.access.entry(name.to_owned()).or_default();
+                (access.user, access.group) = (user, group);
+            }
             "Secret" if value.is_empty() => {
                 self.secrets.clear();
                 self.ingredients.clear();
@@ -490,7 +530,7 @@ impl Draft {
         }
     }
 
-    fn finish(self) -> Result<Option<OptIn>, Error> {
+    fn finish(mut self) -> Result<Option<OptIn>, Error> {
         let Some((file, line)) = self.seen else { return Ok(None) };
         match self.wrap {
             None => {
@@ -558,10 +598,19 @@ impl Draft {
             .iter()
             .map(|secret| (secret.name.as_str(), secret.deliver))
             .chain(files);
+        self.access.retain(|_, access| !access.is_usual());
+        let delivered: Vec<_> = delivered.collect();
+        let is_file = |name: &String| delivered.contains(&(name.as_str(), Deliver::File));
+        let stray = self.access.iter().find(|(name, _)| !is_file(name));
+        let stray = stray.map(|(name, access)| match access.mode {
+            Some(_) => Fault::NoSuchFile("FileMode", name.clone()),
+            None => Fault::NoSuchFile("FileOwner", name.clone()),
+        });
         let ingredients = self.ingredients.iter().map(|ingredient| &ingredient.name);
         let names: BTreeSet<&String> = secrets.iter().map(|secret| &secret.name).chain(ingredients).collect();
-        distinct(delivered)
+        distinct(delivered.into_iter())
             .and_then(|()| known(&self.leak_except, &names))
+            .and_then(|()| stray.map_or(Ok(()), Err))
             .map_err(|fault| Error {
                 file: file.clone(),
                 line,
@@ -586,6 +635,7 @@ impl Draft {
             secrets,
             ingredients: self.ingredients,
             templates: self.templates,
+            access: self.access,
             protect: self.protect.unwrap_or(Mode::Enforce),
             heap,
             leak: self.leak.unwrap_or(Some(Mode::Observe)),
@@ -692,6 +742,7 @@ fn template(value: &str) -> Result<TemplateSpec, Fault> {
         None => (left, Deliver::File),
         Some((name, "file")) => (name, Deliver::File),
         Some((name, "fd")) => (name, Deliver::Fd),
+        Some((name, "credential")) => (name, Deliver::Credential),
         Some(_) => return Err(Fault::TemplateShape),
     };
     name_fits(name, deliver).map_err(|why| Fault::Name(name.to_owned(), why))?;
@@ -705,7 +756,26 @@ fn template(value: &str) -> Result<TemplateSpec, Fault> {
     })
 }
 
-/// Whether `name` can serve as a variable (getenv, env) or as a file name and variable part (fd, file).
+/// `USER`, `USER:GROUP` or `:GROUP`; names as useradd(8) takes them, or numbers (not -1, which chown(2) takes for "as it is").
+fn owner(text: &str) -> Option<(Option<String>, Option<String>)> {
+    let (user, group) = text
+        .split_once(':')
+        .map_or((text, None), |(user, group)| (user, Some(group)));
+    let valid = |name: &str| {
+        let number = name.parse::<u32>().is_ok_and(|id| id != u32::MAX) && !name.starts_with('+');
+        let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let first = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        number || (first && name.len() <= 32 && name.bytes().all(word))
+    };
+    let user = Some(user).filter(|user| !user.is_empty());
+    let good = user.is_none_or(valid) && group.is_none_or(valid) && (user.is_some() || group.is_some());
+    good.then(|| (user.map(str::to_owned), group.map(str::to_owned)))
+}
+
+/// Whether `name` can serve as a variable (getenv, env) or as a file name and variable part (fd, file, credential).
 fn name_fits(name: &str, deliver: Deliver) -> Result<(), &'static str> {
     if !(1..=MAX_NAME).contains(&name.len()) {
         return Err("it must have 1 to 64 characters");
@@ -723,7 +793,7 @@ fn name_fits(name: &str, deliver: Deliver) -> Result<(), &'static str> {
                 return Err("programs and shells take this variable for something else than a secret");
             }
         }
-        Deliver::Fd | Deliver::File => {
+        Deliver::Fd | Deliver::File | Deliver::Credential => {
             if name.starts_with('.') || !name.bytes().all(|b| word(b) || matches!(b, b'.' | b'-')) {
                 return Err("a file has letters, digits, `_`, `-` and `.`, and no `.` first");
             }
@@ -739,6 +809,8 @@ fn variables(name: &str, deliver: Deliver) -> Vec<String> {
         Deliver::Fd => vec![format!("{word}_FD"), format!("REMPART_FD_{word}")],
         Deliver::File => vec![format!("REMPART_FILE_{word}")],
         Deliver::Env | Deliver::Getenv => vec![word],
+        // systemd's one variable leads to all of them.
+        Deliver::Credential => Vec::new(),
     }
 }
 
@@ -870,6 +942,51 @@ mod tests {
         }
         let error = one("[X-Rempart]\nWrap=yes\nRole=a\nSecret=u:template=kv/a#u\n").expect_err("no template");
         assert!(error.to_string().contains("units with a Template="), "{error}");
+    }
+
+    #[test]
+    fn files_have_the_modes_and_owners_that_are_said_and_nothing_else_has() {
+        let text = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=key:file=kv/a#key\nSecret=PW=kv/a#pw\nTemplate=conf=/etc/conf\n\
+                    Template=cred:credential=/etc/conf\nSecret=c.x:credential=kv/a#c\n";
+        let read = |more: &str| one(&format!("{text}{more}"));
+        let opt_in = read("FileMode=key=0640\nFileOwner=key=root:ssl-cert\nFileOwner=conf=:33\n");
+        let opt_in = opt_in.expect("valid").expect("opted in");
+        let key = &opt_in.access["key"];
+        assert_eq!(
+            (key.mode, key.user.as_deref(), key.group.as_deref()),
+            (Some(0o640), Some("root"), Some("ssl-cert"))
+        );
+        let conf = &opt_in.access["conf"];
+        assert_eq!(
+            (conf.mode, conf.user.as_deref(), conf.group.as_deref()),
+            (None, None, Some("33"))
+        );
+        assert_eq!(
+            (opt_in.secrets[2].deliver, opt_in.templates[1].deliver),
+            (Deliver::Credential, Deliver::Credential)
+        );
+        let reset = read("FileMode=key=0640\nFileMode=\nFileOwner=nothing=root\nFileOwner=\n");
+        assert!(reset.expect("valid").expect("opted in").access.is_empty());
+        for (line, part) in [
+            ("FileMode=key=0777", "0400, 0440"),
+            ("FileMode=key=440", "0400, 0440"),
+            ("FileMode=key=0444", "0400, 0440"),
+            ("FileMode=key", "0400, 0440"),
+            ("FileOwner=key", "NAME=USER"),
+            ("FileOwner=key=", "NAME=USER"),
+            ("FileOwner=key=:", "NAME=USER"),
+            ("FileOwner=key=a:", "NAME=USER"),
+            ("FileOwner=key=a b", "NAME=USER"),
+            ("FileOwner=key=-1", "NAME=USER"),
+            ("FileOwner=key=4294967295", "NAME=USER"),
+            ("FileOwner=key=a:b:c", "NAME=USER"),
+            ("FileMode=PW=0400", "FileMode= names PW"),
+            ("FileOwner=c.x=root", "FileOwner= names c.x"),
+            ("FileMode=none=0400", "FileMode= names none"),
+        ] {
+            let error = read(&format!("{line}\n")).expect_err(line).to_string();
+            assert!(error.contains(part), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Section {
     #[arg(long = "secret", value_name = "NAME[:MODE]=REF")]
     pub secrets: Vec<String>,
     /// How secrets without a mode of their own are delivered.
-    #[arg(long, value_name = "MODE", value_parser = ["getenv", "fd", "file", "env"])]
+    #[arg(long, value_name = "MODE", value_parser = ["getenv", "fd", "file", "env", "credential"])]
     pub deliver: Option<String>,
     /// What happens to attempts on the unit.
     #[arg(long, value_name = "MODE", value_parser = ["enforce", "kill", "observe"])]

@@ -113,6 +113,13 @@ pub async fn validate(bus: Option<&str>, told: &Validate) -> Result<ExitCode, Fa
     findings.extend(found);
     findings.extend(at_the_agent(bus, &candidates).await);
     findings.dedup();
+    let lent = to_systemd(&candidates);
+    if !lent.is_empty() {
+        eprintln!(
+            "rempart: note: root can read the credentials of {} in /run/credentials while they run; where a program can do with a file of its own, :file is better",
+            lent.join(", ")
+        );
+    }
     if told.json {
         print_json(&findings)?;
     } else {
@@ -198,6 +205,14 @@ fn can_reload(sources: &[Source<'_>]) -> bool {
         }
     }
     by_command || by_type
+}
+
+/// Units with a secret that systemd itself puts into a file: allowed, and to be known.
+fn to_systemd(candidates: &[(Candidate, Judgement)]) -> Vec<&str> {
+    let lent = candidates
+        .iter()
+        .filter(|(_, judgement)| matches!(judgement, Judgement::Wrap(text) if text.contains("\nLoadCredential=")));
+    lent.map(|(candidate, _)| candidate.name()).collect()
 }
 
 /// Drop-ins that would opt in every service, which is ignored.
@@ -485,6 +500,21 @@ mod tests {
         ] {
             assert_eq!(lines(&files), [line]);
         }
+    }
+
+    #[test]
+    fn credentials_are_no_finding_and_told_of() {
+        let lent = "[X-Rempart]\nWrap=yes\nRole=a\nSecret=x:credential=kv/a#x\n";
+        let files = [
+            ("etc/a.service", UNIT),
+            ("etc/a.service.d/r.conf", lent),
+            ("etc/b.service", UNIT),
+            ("etc/b.service.d/r.conf", "[X-Rempart]\nWrap=yes\n"),
+        ];
+        assert_eq!(lines(&files), Vec::<String>::new());
+        let root = tree(&files);
+        let candidates = judged(candidates(&Units::read(&[root.path().join("etc")]), &[]));
+        assert_eq!(to_systemd(&candidates), ["a.service"]);
     }
 
     #[test]

@@ -2,6 +2,11 @@
 //!
 //! A pid in text names whoever has the number now; the pidfd names the peer and nobody else, so every answer about the
 //! number is followed by a look whether the pidfd still has it.
+//!
+//! Two may ask. The wrapper is the process of an `ExecStart=` itself. For `LoadCredential=` systemd asks, as root, from a child of the process that
+//! it forked for a command, before that one executes anything: `(sd-mkdcreds)`, seen with systemd 252 and 257. Its parent the agent may not see
+//! (ProtectProc=), but its session: systemd has each command lead one of its own, nobody can enter one (setsid(2)), and its number is not given
+//! away while somebody is in it. So whoever is in the session of a command descends from the process that systemd forked for it.
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -9,7 +14,10 @@ use std::{
     path::Path,
 };
 
-use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
+use nix::{
+    sys::socket::{UnixAddr, getpeername, getsockopt, sockopt::PeerCredentials, sockopt::PeerPidfd},
+    unistd::{Pid, getsid},
+};
 use rempart_api::job::is_service;
 use tokio::net::UnixStream;
 use zbus::{Connection, zvariant::OwnedObjectPath};
@@ -23,6 +31,15 @@ pub struct Peer {
     pub pidfd: OwnedFd,
     /// Its number while it lives.
     pub pid: u32,
+    /// Its user when it connected.
+    uid: u32,
+}
+
+/// Who of a unit asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    Wrapper,
+    Systemd,
 }
 
 /// The unit that the peer was started for.
@@ -31,7 +48,7 @@ pub struct Caller {
     pub unit: String,
     /// This start of it, 32 hexadecimal digits.
     pub invocation: String,
-    /// Which of its `ExecStart=` commands the peer is, from 0.
+    /// Which of its `ExecStart=` commands the peer is, from 0; 0 when it is none of them.
     pub command: usize,
     /// How it is defined.
     pub files: Files,
@@ -45,7 +62,12 @@ impl Peer {
             other => Refusal::KernelCannotTell(other.into()),
         })?;
         let pid = number(&pidfd).ok_or(Refusal::CallerGone)?;
-        Ok(Self { pidfd, pid })
+        let known = getsockopt(stream, PeerCredentials).map_err(|error| Refusal::KernelCannotTell(error.into()))?;
+        Ok(Self {
+            pidfd,
+            pid,
+            uid: known.uid(),
+        })
     }
 
     fn still_there(&self) -> Result<(), Refusal> {
@@ -62,10 +84,29 @@ impl Peer {
     /// of `ExecStartPre=`, `ExecReload=` and the like too. The pid and time that systemd notes with each command when it
     /// forks for it (property `ExecStart`) nobody else can set.
     pub async fn caller(&self, bus: &Connection, wrap: &Path) -> Result<Caller, Refusal> {
+        self.of_unit(bus, wrap, Asker::Wrapper).await
+    }
+
+    /// The peer's unit, when the peer is systemd's own process that loads credentials for a command of it.
+    pub async fn loader(&self, bus: &Connection, wrap: &Path) -> Result<Caller, Refusal> {
+        self.is_root()?;
+        self.of_unit(bus, wrap, Asker::Systemd).await
+    }
+
+    fn is_root(&self) -> Result<(), Refusal> {
+        match self.uid {
+            0 => Ok(()),
+            uid => Err(Refusal::LoaderNotRoot { pid: self.pid, uid }),
+        }
+    }
+
+    async fn of_unit(&self, bus: &Connection, wrap: &Path, asker: Asker) -> Result<Caller, Refusal> {
         let no_unit = |error: zbus::Error| Refusal::CallerNoUnit {
             pid: self.pid,
             why: error.to_string(),
         };
+        // Before and after systemd is asked: while the peer is in it, its number is nobody else's.
+        let session = self.session()?;
         let (path, invocation) = self.unit_path(bus).await?;
         let (unit, service) = manager::properties(bus, path).await.map_err(no_unit)?;
         let name: String = manager::property(&unit, "Id").map_err(no_unit)?;
@@ -77,7 +118,7 @@ impl Peer {
         }
         let commands: Vec<Exec> = manager::property(&service, "ExecStart").map_err(no_unit)?;
         let wrapped = !commands.is_empty() && commands.iter().all(|command| Path::new(&command.0) == wrap);
-        if !wrapped || self.program(wrap) == Program::Other {
+        if !wrapped || (asker == Asker::Wrapper && self.program(wrap) == Program::Other) {
             return Err(Refusal::CallerNotWrapper {
                 pid: self.pid,
                 unit: name,
@@ -85,11 +126,23 @@ impl Peer {
             });
         }
         let now = Now::of(&service).map_err(no_unit)?;
-        let Some(command) = commands.iter().position(|command| now.runs_as(command, self.pid)) else {
-            return Err(Refusal::CallerNotStarted {
+        let started = |commands: &[Exec], pid| commands.iter().position(|command| now.runs_as(command, pid));
+        let command = match asker {
+            Asker::Wrapper => started(&commands, self.pid).ok_or_else(|| Refusal::CallerNotStarted {
                 pid: self.pid,
-                unit: name,
-            });
+                unit: name.clone(),
+            })?,
+            Asker::Systemd => {
+                let mut all = commands;
+                for list in ["ExecStartPre", "ExecStartPost"] {
+                    all.extend(manager::property::<Vec<Exec>>(&service, list).map_err(no_unit)?);
+                }
+                let loads = started(&all, session).is_some() && self.session()? == session;
+                loads.then_some(0).ok_or_else(|| Refusal::LoaderNotStarted {
+                    pid: self.pid,
+                    unit: name.clone(),
+                })?
+            }
         };
         let started: Vec<u8> = manager::property(&unit, "InvocationID").map_err(no_unit)?;
         let caller = Caller {
@@ -103,6 +156,14 @@ impl Peer {
             return Err(Refusal::CallerGone);
         }
         Ok(caller)
+    }
+
+    /// The number of the session that it is in; 0 for one outside of what the agent sees.
+    fn session(&self) -> Result<u32, Refusal> {
+        let pid = i32::try_from(self.pid).map_err(|_| Refusal::CallerGone)?;
+        let session = getsid(Some(Pid::from_raw(pid))).map_err(|_| Refusal::CallerGone)?;
+        self.still_there()?;
+        u32::try_from(session.as_raw()).map_err(|_| Refusal::CallerGone)
     }
 
     /// The unit's object, with its invocation id where systemd gives both at once (253).
@@ -141,6 +202,17 @@ enum Program {
     Wrapper,
     Other,
     Hidden,
+}
+
+/// Unit and credential that the peer's own address names: systemd binds it to `\0RANDOM/unit/UNIT/NAME` (systemd.exec(5), LoadCredential=). Anybody
+/// could: it is a claim.
+pub fn claimed(stream: &UnixStream) -> Option<(String, String)> {
+    let address = getpeername::<UnixAddr>(stream.as_raw_fd()).ok()?;
+    let text = std::str::from_utf8(address.as_abstract()?).ok()?;
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [random, "unit", unit, name] if !random.is_empty() => Some((unit.to_owned(), name.to_owned())),
+        _ => None,
+    }
 }
 
 /// The pid behind a pidfd; `None` once it has ended (pidfd_open(2), fdinfo).
@@ -189,11 +261,59 @@ mod tests {
         let (one, _other) = UnixStream::pair().expect("pair");
         let peer = Peer::of(&one).expect("SO_PEERPIDFD");
         assert_eq!(peer.pid, std::process::id());
+        assert_eq!(peer.uid, nix::unistd::geteuid().as_raw());
+        let own = getsid(None).expect("a session").as_raw();
+        assert_eq!(i64::from(peer.session().expect("alive")), i64::from(own));
         peer.still_there().expect("alive");
         let own = std::env::current_exe().expect("own path");
         assert_eq!(peer.program(&own), Program::Wrapper);
         assert_eq!(peer.program(Path::new("/bin/true")), Program::Other);
         assert_eq!(peer.program(Path::new("/nonexistent")), Program::Other);
+    }
+
+    #[tokio::test]
+    async fn nobody_but_root_asks_for_credentials_whatever_its_unit() {
+        let (one, _other) = UnixStream::pair().expect("pair");
+        let mut peer = Peer::of(&one).expect("SO_PEERPIDFD");
+        peer.uid = 0;
+        peer.is_root().expect("root");
+        peer.uid = 65534;
+        let refused = peer.is_root().expect_err("nobody").to_string();
+        assert!(refused.contains("user 65534"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn the_address_of_a_peer_is_read_as_systemd_writes_it_and_in_no_other_form() {
+        use std::os::{linux::net::SocketAddrExt, unix::net};
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&path).expect("listens");
+        let unique = std::process::id();
+        for (name, wanted) in [
+            (format!("{unique:x}/unit/web.service/KEY"), Some(("web.service", "KEY"))),
+            (format!("{unique:x}/unit/web.service"), None),
+            (format!("{unique:x}/unit/web.service/a/b"), None),
+            (format!("{unique:x}/generator/web.service/KEY"), None),
+            (format!("/unit/web.service/KEY{unique:x}"), None),
+        ] {
+            let own = net::SocketAddr::from_abstract_name(&name).expect("short");
+            let socket = nix::sys::socket::socket(
+                nix::sys::socket::AddressFamily::Unix,
+                nix::sys::socket::SockType::Stream,
+                nix::sys::socket::SockFlag::empty(),
+                None,
+            )
+            .expect("a socket");
+            let bound = UnixAddr::new_abstract(own.as_abstract_name().expect("abstract")).expect("short");
+            nix::sys::socket::bind(socket.as_raw_fd(), &bound).expect("bound");
+            nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(&path).expect("short")).expect("connected");
+            let (peer, _) = listener.accept().await.expect("a peer");
+            let claim = claimed(&peer);
+            let claim = claim.as_ref().map(|(unit, name)| (unit.as_str(), name.as_str()));
+            assert_eq!(claim, wanted, "{name}");
+        }
+        let _unbound = std::os::unix::net::UnixStream::connect(&path).expect("connected");
+        assert_eq!(claimed(&listener.accept().await.expect("a peer").0), None);
     }
 
     #[test]

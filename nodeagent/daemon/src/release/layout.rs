@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rempart_api::agent::{Deliver, Item};
+use rempart_api::agent::{Access, Deliver, Item};
 use rempart_secret::SecretBytes;
 use rempart_secretmem::{Area, Error};
 
@@ -15,6 +15,8 @@ pub struct Delivery {
     pub name: String,
     /// How it gets it.
     pub deliver: Deliver,
+    /// Mode and owner of a file.
+    pub access: Access,
     /// What it gets.
     pub value: SecretBytes,
 }
@@ -45,6 +47,7 @@ pub fn lay_out(deliveries: Vec<Delivery>) -> Result<Layout, Error> {
                 offset,
                 len: delivery.value.len(),
                 path: None,
+                access: delivery.access.clone(),
             }
         })
         .collect();
@@ -69,6 +72,7 @@ mod tests {
         Delivery {
             name: name.into(),
             deliver: Deliver::Fd,
+            access: Access::default(),
             value: SecretBytes::new(value.to_vec()),
         }
     }

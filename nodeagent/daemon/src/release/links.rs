@@ -56,6 +56,7 @@ mod tests {
             offset: 0,
             len: 0,
             path: None,
+            access: Default::default(),
         };
         let mut items = vec![item("a", Deliver::Env), item("tls.key", Deliver::File)];
         fs::create_dir(folder.path().join("web.service")).expect("made before");

@@ -6,6 +6,8 @@
 
 /// Who asks, by the kernel's and systemd's word.
 mod caller;
+/// The socket of systemd's LoadCredential=.
+mod credential;
 /// Values laid out in secret memory.
 mod layout;
 /// Links for file deliveries.
@@ -16,14 +18,17 @@ mod replace;
 mod socket;
 /// What stands in while the vault is away.
 mod stale;
+/// The values of a start that is under way.
+mod starts;
 /// Configuration files made of a text and secrets.
 mod template;
 /// The opted-in units and their definitions.
 mod units;
 
 pub use replace::{Files, NotReplaced, Replacer};
-pub use socket::{Releases, listen, serve, wipe_at_lock};
+pub use socket::{Door, Releases, listen, serve, wipe_at_lock};
 pub use stale::Stale;
+pub use starts::Starts;
 pub use units::Units;
 
 /// Why nothing is released. Each is one line: what, why, what to do.
@@ -52,6 +57,66 @@ pub enum Refusal {
         pid: u32,
         /// The unit.
         unit: String,
+    },
+    /// A user that is not root, at the socket of systemd's credentials.
+    #[error("pid {pid} is of user {uid}; only systemd itself, as root, may ask for credentials")]
+    LoaderNotRoot {
+        /// Its number.
+        pid: u32,
+        /// Its user.
+        uid: u32,
+    },
+    /// Root, but not on systemd's behalf.
+    #[error(
+        "pid {pid} was not forked by systemd for a command of {unit} that starts; only such a process may ask for credentials. If systemd was reloaded during the start, start {unit} again"
+    )]
+    LoaderNotStarted {
+        /// Its number.
+        pid: u32,
+        /// The unit.
+        unit: String,
+    },
+    /// An address that does not say for what is asked.
+    #[error(
+        "{unit} asks for a credential from an address that is not of systemd's form; leave LoadCredential= to rempart-generator"
+    )]
+    LoaderUnnamed {
+        /// The unit.
+        unit: String,
+    },
+    /// An address that names another unit.
+    #[error("{unit} asks for a credential in the name of {claimed}; a unit gets its own only")]
+    LoaderClaims {
+        /// The unit that asks.
+        unit: String,
+        /// The unit that it says it is.
+        claimed: String,
+    },
+    /// No such credential.
+    #[error(
+        "{unit} has no secret {name} that is delivered by credential; say Secret={name}:credential=… or remove its LoadCredential="
+    )]
+    NoCredential {
+        /// The unit.
+        unit: String,
+        /// What was asked for.
+        name: String,
+    },
+    /// systemd would not take them.
+    #[error(
+        "the credentials of {unit} have more than 1 MiB together, which systemd does not take; deliver some of them by file"
+    )]
+    CredentialsTooLong {
+        /// The unit.
+        unit: String,
+    },
+    /// The values of this start are not there.
+    #[error("{unit} has credentials, and {why}; start it again")]
+    StartOver {
+        /// The unit.
+        unit: String,
+        /// One line.
+        why: &'static str,
     },
     /// Another program.
     #[error(

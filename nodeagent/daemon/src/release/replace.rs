@@ -225,7 +225,7 @@ pub async fn receive(stream: &UnixStream) -> Result<Vec<(String, OwnedFd)>, Line
 mod tests {
     use super::*;
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    use rempart_api::agent::Deliver;
+    use rempart_api::agent::{Access, Deliver};
     use rempart_core::unitfile::{Source, read_opt_in};
     use rempart_secret::SecretBytes;
     use rempart_secretmem::send_line;
@@ -246,6 +246,7 @@ mod tests {
         Delivery {
             name: name.into(),
             deliver: Deliver::File,
+            access: Access::default(),
             value: SecretBytes::new(value.to_vec()),
         }
     }

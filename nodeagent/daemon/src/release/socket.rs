@@ -11,7 +11,7 @@ use std::{
 
 use rempart_api::{
     PROTOCOL_VERSION as V,
-    agent::{Reply, Request},
+    agent::{Deliver, Reply, Request},
     guard::Mode,
     line::{self, LineError},
 };
@@ -20,7 +20,6 @@ use rempart_core::{
     audit::What,
     config::Degraded,
     fingerprint::Fingerprints,
-    reference::Reference,
     unitfile::{OnLock, OptIn},
 };
 use rempart_secret::SecretBytes;
@@ -35,10 +34,12 @@ use zbus::Connection;
 use super::{
     Refusal, Units,
     caller::{Caller, Peer},
+    credential::{has_credentials, named},
     layout::{Layout, lay_out},
     links,
     replace::{self, Files},
-    stale::Stale,
+    stale::{Stale, copies},
+    starts::Starts,
     template,
 };
 use crate::{
@@ -50,12 +51,12 @@ use crate::{
 };
 
 /// Time for a caller to say what it wants; the wrapper says it at once.
-const ASK: Duration = Duration::from_secs(10);
+pub const ASK: Duration = Duration::from_secs(10);
 /// Time for systemd to say who the caller is.
-const SYSTEMD: Duration = Duration::from_secs(10);
+pub const SYSTEMD: Duration = Duration::from_secs(10);
 /// Time for Verifier, vault and guard together. With the two above it stays under the wrapper's own 60 s, so that the
 /// wrapper gets a reason and not silence.
-const RELEASE: Duration = Duration::from_secs(35);
+pub const RELEASE: Duration = Duration::from_secs(35);
 /// Time for the vault alone.
 const SILENCE: Duration = Duration::from_secs(25);
 /// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
@@ -88,31 +89,47 @@ pub struct Releases {
     pub leases: Arc<Leases>,
     /// What stands in while the vault is away.
     pub stale: Arc<Stale>,
+    /// What systemd was given for starts that are under way.
+    pub starts: Arc<Starts>,
     /// What a lock stops.
     pub lock: Arc<Lock>,
 }
 
-/// Listens at `path`, for everybody: callers are judged by the kernel's word, not by a file mode.
-pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+/// Who comes through a socket, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The wrapper, for the secrets of its unit. Everybody may connect: callers are judged by the kernel's word, not by a file mode.
+    Wrapper,
+    /// systemd, which is root, for one credential.
+    Systemd,
+}
+
+/// Listens at `path`.
+pub fn listen(path: &Path, door: Door) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    let mode = match door {
+        Door::Wrapper => 0o666,
+        Door::Systemd => 0o600,
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 
-/// Wipes what is kept for outages as soon as the node is locked. For ever.
+/// Wipes what is kept for outages and for starts as soon as the node is locked. For ever.
 pub async fn wipe_at_lock(releases: Arc<Releases>) {
     let mut locks = releases.node.locks();
     while locks.changed().await.is_ok() {
         releases.stale.forget();
+        releases.starts.forget();
     }
 }
 
 /// Serves for ever.
-pub async fn serve(listener: UnixListener, releases: Arc<Releases>) {
+pub async fn serve(listener: UnixListener, releases: Arc<Releases>, door: Door) {
     let places = Arc::new(Semaphore::new(MAX_CONVERSATIONS));
     let users = Users::default();
     loop {
@@ -129,9 +146,15 @@ pub async fn serve(listener: UnixListener, releases: Arc<Releases>) {
                 };
                 let releases = releases.clone();
                 tokio::spawn(async move {
-                    match turn {
-                        Ok(_turn) => releases.converse(stream).await,
-                        Err(refusal) => releases.refuse(stream, "an unknown process".to_owned(), &refusal).await,
+                    match (turn, door) {
+                        (Ok(_turn), Door::Wrapper) => releases.converse(stream).await,
+                        (Ok(_turn), Door::Systemd) => releases.lend(stream).await,
+                        (Err(refusal), Door::Wrapper) => {
+                            releases.refuse(stream, "an unknown process".to_owned(), &refusal).await
+                        }
+                        (Err(refusal), Door::Systemd) => {
+                            releases.deny(stream, "an unknown process".to_owned(), &refusal).await
+                        }
                     }
                     drop(place);
                 });
@@ -193,7 +216,8 @@ impl Releases {
         self.refuse(reader.into_inner(), refused.0, &refused.1).await;
     }
 
-    async fn refuse(&self, mut stream: UnixStream, who: String, refusal: &Refusal) {
+    /// Records and tells a refusal; gives it as one line.
+    pub(super) fn told(&self, who: String, refusal: &Refusal) -> String {
         // Others' words (systemd's, a server's) may be in it.
         let reason = refusal.to_string().replace(char::is_control, " ");
         let told = self.audit.record_some(What::Refused {
@@ -203,6 +227,11 @@ impl Releases {
         if told {
             tracing::warn!("no secrets for {who}: {reason}");
         }
+        reason
+    }
+
+    async fn refuse(&self, mut stream: UnixStream, who: String, refusal: &Refusal) {
+        let reason = self.told(who, refusal);
         // The caller may be gone; the journal has the line.
         if let Ok(line) = line::encode(&Reply::Refused { v: V, refused: reason }) {
             drop(timeout(ASK, guard::send(&mut stream, &line, None)).await);
@@ -230,13 +259,20 @@ impl Releases {
         let released = in_time("the Verifier, the vault or the guard", RELEASE, prepare).await;
         if released.is_err() {
             self.units.unclaim(caller);
+            self.starts
+                .end(&caller.unit, &caller.invocation, "the rest of its secrets was refused");
             self.lock.unnote(&caller.unit, &caller.invocation);
             self.leases.drop_start(&caller.unit, &caller.invocation);
         }
         Ok((released?, opt_in))
     }
 
-    async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
+    /// All that the unit wants, from the vault or what may stand in for it, and how old it is then.
+    pub(super) async fn fetch(
+        &self,
+        caller: &Caller,
+        opt_in: &OptIn,
+    ) -> Result<(Vec<SecretBytes>, Option<Duration>), Refusal> {
         let wanted = opt_in.wanted();
         let role = opt_in.role.as_deref().unwrap_or_default();
         let (fetched, age) = match wanted.as_slice() {
@@ -266,12 +302,24 @@ impl Releases {
         // Whatever becomes of this release, they are somebody's.
         self.leases
             .hold(&caller.unit, &caller.invocation, role, opt_in.on_rotate, fetched.leases);
+        Ok((fetched.values, age))
+    }
+
+    async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
+        let (values, age) = if has_credentials(opt_in) {
+            // Of the answer that systemd has got a part of already.
+            let answer = self.answer_before(caller)?;
+            (copies(&answer.values), answer.age)
+        } else {
+            self.fetch(caller, opt_in).await?
+        };
         let memory = |error: rempart_secretmem::Error| Refusal::Memory {
             unit: caller.unit.clone(),
             why: error.to_string(),
         };
-        let prints = fingerprints(&caller.unit, opt_in, &fetched.values)?;
-        let deliveries = template::deliveries(&caller.unit, opt_in, fetched.values)?;
+        let prints = fingerprints(&caller.unit, opt_in, &values)?;
+        let mut deliveries = template::deliveries(&caller.unit, opt_in, values)?;
+        deliveries.retain(|delivery| delivery.deliver != Deliver::Credential);
         let mut layout = lay_out(deliveries).map_err(memory)?;
         layout.heap = opt_in.heap;
         links::make(&self.links, &caller.unit, &mut layout.items)?;
@@ -286,11 +334,12 @@ impl Releases {
         let record = What::Released {
             unit: caller.unit.clone(),
             invocation: caller.invocation.clone(),
-            role: role.to_owned(),
-            secrets: wanted.iter().map(Reference::to_string).collect(),
+            role: opt_in.role.clone().unwrap_or_default(),
+            secrets: named(opt_in, |deliver| deliver != Deliver::Credential),
             stale_s: age.map(|age| age.as_secs()),
         };
         self.audit.record(record).map_err(Refusal::Record)?;
+        self.starts.complete(&caller.unit, &caller.invocation);
         Ok(layout)
     }
 
@@ -399,7 +448,7 @@ pub(super) fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -
     Ok(prints)
 }
 
-async fn in_time<T>(
+pub async fn in_time<T>(
     what: &'static str,
     patience: Duration,
     work: impl Future<Output = Result<T, Refusal>>,

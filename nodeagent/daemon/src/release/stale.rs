@@ -132,7 +132,8 @@ impl Stale {
     }
 }
 
-fn copies(values: &[SecretBytes]) -> Vec<SecretBytes> {
+/// The same once more, for another consumer.
+pub fn copies(values: &[SecretBytes]) -> Vec<SecretBytes> {
     let copy = |value: &SecretBytes| SecretBytes::build(value.len(), |out| out.copy_from_slice(value.expose()));
     values.iter().map(copy).collect()
 }

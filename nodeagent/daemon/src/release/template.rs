@@ -55,6 +55,7 @@ pub fn deliveries(unit: &str, opt_in: &OptIn, mut values: Vec<SecretBytes>) -> R
     let delivery = |((name, deliver), value): ((&String, Deliver), SecretBytes)| Delivery {
         name: name.clone(),
         deliver,
+        access: opt_in.access.get(name).cloned().unwrap_or_default(),
         value,
     };
     Ok(secrets.chain(files).map(delivery).collect())

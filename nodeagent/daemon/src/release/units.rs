@@ -26,7 +26,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// What systemd has loaded decides what a service runs, and its files may say otherwise by now: root can change a
 /// file, reload, and put the file back. So these settings are part of the definition, beside the files.
-const LOADED: [&str; 22] = [
+const LOADED: [&str; 25] = [
     "BindPaths",
     "BindReadOnlyPaths",
     "DynamicUser",
@@ -36,6 +36,8 @@ const LOADED: [&str; 22] = [
     "ExtensionImages",
     "Group",
     "InaccessiblePaths",
+    "LoadCredential",
+    "LoadCredentialEncrypted",
     "MountAPIVFS",
     "MountImages",
     "PAMName",
@@ -43,6 +45,7 @@ const LOADED: [&str; 22] = [
     "RootDirectory",
     "RootEphemeral",
     "RootImage",
+    "SetCredential",
     "SupplementaryGroups",
     "TemporaryFileSystem",
     "Type",

@@ -76,14 +76,20 @@ pub async fn properties(bus: &zbus::Connection, path: OwnedObjectPath) -> zbus::
 
 /// Whether `unit` still runs as its start `invocation`, 32 hexadecimal digits.
 pub async fn runs(bus: &zbus::Connection, unit: &str, invocation: &str) -> zbus::Result<bool> {
+    let state = state(bus, unit, invocation).await?;
+    Ok(state.is_some_and(|(state, _)| !matches!(state.as_str(), "inactive" | "failed")))
+}
+
+/// `ActiveState` and `SubState` of `unit`, while its last start is `invocation`.
+pub async fn state(bus: &zbus::Connection, unit: &str, invocation: &str) -> zbus::Result<Option<(String, String)>> {
     let path = match ManagerProxy::new(bus).await?.unit(unit).await {
-        Err(zbus::Error::MethodError(name, _, _)) if name == "org.freedesktop.systemd1.NoSuchUnit" => return Ok(false),
+        Err(zbus::Error::MethodError(name, _, _)) if name == "org.freedesktop.systemd1.NoSuchUnit" => return Ok(None),
         path => path?,
     };
     let (unit, _) = properties(bus, path).await?;
     let now: Vec<u8> = property(&unit, "InvocationID")?;
-    let state: String = property(&unit, "ActiveState")?;
-    Ok(hex::encode(now) == invocation && !matches!(state.as_str(), "inactive" | "failed"))
+    let state = (property(&unit, "ActiveState")?, property(&unit, "SubState")?);
+    Ok((hex::encode(now) == invocation).then_some(state))
 }
 
 /// The property `name`, which systemd gives in the type `T`.

@@ -3,6 +3,7 @@
 
 mod again;
 mod certificate;
+mod credential;
 mod evidence;
 mod front;
 mod leak;

@@ -32,6 +32,8 @@ type Listed = (
 pub struct Service {
     /// The process that systemd noted for the command; the main process is always this test.
     pub started_pid: u32,
+    /// The process of its `ExecStartPre=`, which runs; 0 for none.
+    pub control_pid: u32,
     pub invocation: [u8; 16],
     pub program: String,
     pub arguments: Vec<String>,
@@ -53,6 +55,7 @@ impl Systemd {
         let fragment = fragment.display().to_string();
         let service = Service {
             started_pid: std::process::id(),
+            control_pid: 0,
             invocation: [1; 16],
             program,
             arguments: Vec::new(),
@@ -133,6 +136,11 @@ impl Unit {
         let ended = self.0.lock().expect("no panic").ended;
         if ended { "inactive" } else { "active" }.into()
     }
+    #[zbus(property)]
+    async fn sub_state(&self) -> String {
+        let ended = self.0.lock().expect("no panic").ended;
+        if ended { "dead" } else { "running" }.into()
+    }
     #[zbus(property, name = "InvocationID")]
     async fn invocation_id(&self) -> Vec<u8> {
         self.0.lock().expect("no panic").invocation.to_vec()
@@ -149,7 +157,17 @@ impl MainProcess {
     }
     #[zbus(property, name = "ControlPID")]
     async fn control_pid(&self) -> u32 {
-        0
+        self.0.lock().expect("no panic").control_pid
+    }
+    #[zbus(property)]
+    async fn exec_start_pre(&self) -> Vec<Exec> {
+        let pid = self.0.lock().expect("no panic").control_pid;
+        let command = |pid| ("/usr/bin/prepare".to_owned(), Vec::new(), false, 1, 1, 0, 0, pid, 0, 0);
+        [pid].into_iter().filter(|pid| *pid != 0).map(command).collect()
+    }
+    #[zbus(property)]
+    async fn exec_start_post(&self) -> Vec<Exec> {
+        Vec::new()
     }
     #[zbus(property)]
     async fn exec_main_start_timestamp_monotonic(&self) -> u64 {

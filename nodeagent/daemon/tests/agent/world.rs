@@ -230,6 +230,7 @@ impl World {
         for (option, name) in [
             ("--config", "rempart.toml"),
             ("--socket", "agent.sock"),
+            ("--credentials", "credentials.sock"),
             ("--guard", "guard.sock"),
             ("--evidence", "evidence.sock"),
             ("--state", "state"),
