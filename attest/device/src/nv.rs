@@ -18,7 +18,7 @@ use tss_esapi::{
 
 use crate::{object, tpm::TpmError};
 
-/// Bytes of a counter (Part 2, 13.2: a counter index holds eight).
+/// Bytes of a counter (Part 2, 13.4: a counter index holds eight).
 const COUNTER: usize = 8;
 
 /// Who authorizes a read.
@@ -144,7 +144,7 @@ pub(crate) fn counter(context: &mut Context, index: u32) -> Result<Option<(u64, 
 }
 
 /// Increments the counter, and defines it where there is none. A TPM begins a counter above the highest value that any counter of it
-/// ever had, deleted ones included (Part 1, 37.2.4; Part 3, 31.8): who deletes it and defines it anew cannot bring a value back.
+/// ever had, deleted ones included (Part 1, 37.2; Part 3, 31.8): who deletes it and defines it anew cannot bring a value back.
 pub(crate) fn increment(context: &mut Context, index: u32) -> Result<(), TpmError> {
     let defined = object::exists(context, index)?;
     if defined {

@@ -1,10 +1,10 @@
 //! Keys that the TPM gives back only on this machine, booted as it was, before a moment, and until they were made void: keyedhash
-//! objects (Part 1, 25.2) under a storage primary, with PolicyPCR, PolicyNV and PolicyCounterTimer (Part 3, 23.7, 23.9, 23.10).
+//! objects under a storage primary, with PolicyPCR, PolicyNV and PolicyCounterTimer (Part 3, 23.7, 23.9, 23.10).
 //!
 //! PolicyNV compares with a counter index. Files can be kept and put back; a counter cannot: incrementing it makes void whatever was
 //! sealed before, wherever copies are. PolicyCounterTimer compares with the TPM's own clock, which the machine's root cannot set back
 //! (TPM2_ClockSet only advances it; Part 3, 29.2). It stands still without power, so a deadline is one of time with power; and after a
-//! cut it may have lost what it had not stored yet, up to 2^22 ms (Part 1, 36.3), which its user has to know.
+//! cut it may have lost what it had not stored yet, up to 2^22 ms (Part 1, 36), which its user has to know.
 //!
 //! The primary is one of the owner's hierarchy, not of the endorsement hierarchy as our other keys: TPM2_Clear changes the seed of the
 //! first and not of the second (Part 3, 24.6), and it resets the clock. So what was sealed before a Clear is gone.
@@ -232,11 +232,8 @@ fn policy(bound: &Bound, pcr_digest: &[u8; 32], counter_name: &[u8]) -> [u8; 32]
         bits[usize::from(pcr / 8)] |= 1 << (pcr % 8);
     }
     // TPML_PCR_SELECTION: one TPMS_PCR_SELECTION.
-    let bank = match bound.bank {
-        Bank::Sha256 => 0x000b_u16,
-        Bank::Sha384 => 0x000c,
-    };
-    let selected = [&1_u32.to_be_bytes()[..], &bank.to_be_bytes(), &[3], &bits].concat();
+    let bank = bound.bank.tpm_alg().to_be_bytes();
+    let selected = [&1_u32.to_be_bytes()[..], &bank, &[3], &bits].concat();
     let extended = |old: &[u8], command: u32, arguments: &[&[u8]]| {
         let whole = [&[old, &command.to_be_bytes()][..], arguments].concat().concat();
         sha256(&whole).0

@@ -32,6 +32,7 @@ use crate::{
     lock::Lock,
     node::{Node, Results},
     release::{Stale, Units},
+    sealed::Copies,
 };
 
 /// Time for the vault to say whether one secret is there.
@@ -57,6 +58,8 @@ pub struct Agent {
     pub lock: Arc<Lock>,
     /// What is kept for outages.
     pub stale: Arc<Stale>,
+    /// What is sealed for outages.
+    pub copies: Arc<Copies>,
     /// The vault.
     pub backend: Arc<dyn Backend>,
     /// What a kernel that does not enforce means.
@@ -109,6 +112,7 @@ impl Agent {
     /// Everything at once, as JSON.
     async fn status(&self) -> String {
         let view = self.node.view().borrow().clone();
+        let offline = [self.stale.told(), self.copies.told()].concat();
         json!({
             "v": rempart_api::PROTOCOL_VERSION,
             "node": self.name,
@@ -126,7 +130,7 @@ impl Agent {
             "attestation": self.node.facts(),
             "units": self.units.served(),
             "leases": self.leases.told(),
-            "offline": self.stale.told(),
+            "offline": offline,
             "stopped": self.lock.stopped(),
             "not_stopped": self.lock.still_running(),
             "run_roles": self.units.run_roles(),

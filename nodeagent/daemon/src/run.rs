@@ -32,6 +32,7 @@ use crate::{
     node::{Arming, Node},
     policy,
     release::{self, Releases, Stale, Units},
+    sealed::{self, Copies, Sealer},
     setup::{Setup, SetupError},
     sleep,
     systemd::notify,
@@ -84,6 +85,13 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     let guard = Guard::at(setup.places.guard.clone());
     let backend = backend(&setup)?;
     let tpm = TpmLine::start(setup.tpm.clone()).context("no thread for the TPM")?;
+    let copies = Copies::new(
+        &setup.places.state,
+        Sealer::new(&setup, tpm.clone(), sealed::COPIES),
+        audit.clone(),
+    );
+    let recalled = copies.clone();
+    tokio::spawn(async move { recalled.recall().await });
     let attestor = Attestor::new(&setup, tpm, audit.clone(), guard.clone());
     let pace = Pace::every(setup.settings.interval);
     let bus = connect(setup.places.bus.as_deref())
@@ -148,6 +156,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         leases: leases.clone(),
         lock: lock.clone(),
         stale: stale.clone(),
+        copies: copies.clone(),
         backend: backend.clone(),
         degraded: setup.settings.degraded,
     };
@@ -167,10 +176,12 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         links: setup.places.links.clone(),
         leases,
         stale,
+        copies,
         lock,
     };
     let releases = Arc::new(releases);
     tokio::spawn(release::wipe_at_lock(releases.clone()));
+    tokio::spawn(release::void_at_refusal(releases.clone()));
     tokio::spawn(release::serve(listener, releases));
     tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
     tokio::spawn(node.clone().drive());

@@ -13,13 +13,13 @@ mod links;
 /// The socket and its conversations.
 mod socket;
 /// What stands in while the vault is away.
-mod stale;
+pub mod stale;
 /// Configuration files made of a text and secrets.
 mod template;
 /// The opted-in units and their definitions.
 mod units;
 
-pub use socket::{Releases, listen, serve, wipe_at_lock};
+pub use socket::{Releases, listen, serve, void_at_refusal, wipe_at_lock};
 pub use stale::Stale;
 pub use units::Units;
 

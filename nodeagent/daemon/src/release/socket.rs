@@ -21,7 +21,7 @@ use rempart_core::{
     config::Degraded,
     fingerprint::Fingerprints,
     reference::Reference,
-    unitfile::{OnLock, OptIn},
+    unitfile::{Offline, OnLock, OptIn},
 };
 use rempart_secret::SecretBytes;
 use tokio::{
@@ -46,6 +46,7 @@ use crate::{
     lease::Leases,
     lock::Lock,
     node::{Node, Results},
+    sealed::Copies,
 };
 
 /// Time for a caller to say what it wants; the wrapper says it at once.
@@ -87,6 +88,8 @@ pub struct Releases {
     pub leases: Arc<Leases>,
     /// What stands in while the vault is away.
     pub stale: Arc<Stale>,
+    /// The same, sealed to the TPM.
+    pub copies: Arc<Copies>,
     /// What a lock stops.
     pub lock: Arc<Lock>,
 }
@@ -107,6 +110,15 @@ pub async fn wipe_at_lock(releases: Arc<Releases>) {
     let mut locks = releases.node.locks();
     while locks.changed().await.is_ok() {
         releases.stale.forget();
+    }
+}
+
+/// Makes void what is sealed for outages as soon as the node is refused. For ever. A lapse is nobody's no: what is sealed stays, and is
+/// of no use until the Verifier has judged the node again.
+pub async fn void_at_refusal(releases: Arc<Releases>) {
+    let mut refusals = releases.node.refusals();
+    while refusals.changed().await.is_ok() {
+        releases.copies.void_all("the node was locked").await;
     }
 }
 
@@ -253,7 +265,15 @@ impl Releases {
                     })
                 });
                 let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-                let judged = self.stale.judge(&caller.unit, role, wanted, opt_in.offline, answer)?;
+                let (unit, offline) = (&caller.unit, opt_in.offline);
+                let judged = self.copies.judge(unit, role, wanted, offline.sealed(), answer).await;
+                let judged = match offline {
+                    Offline::Sealed(_) => judged?,
+                    Offline::Strict | Offline::Stale(_) => {
+                        let answer = judged.map(|(fetched, _)| fetched);
+                        self.stale.judge(unit, role, wanted, offline.stale(), answer)?
+                    }
+                };
                 if let Some(age) = judged.1 {
                     tracing::warn!(
                         "{} gets values of {} s ago, as Offline= says: {why}",
