@@ -32,6 +32,12 @@ pub trait Agent {
     fn check_unit(&self, unit: &str) -> zbus::Result<String>;
     /// For each reference nothing, or why a unit of that role does not get it.
     fn check_secrets(&self, role: &str, references: &[String]) -> zbus::Result<Vec<String>>;
+    /// Seals so many bytes of secret memory as a value for a role.
+    fn seal_set(&self, name: &str, role: &str, len: u32, value: zbus::zvariant::Fd<'_>) -> zbus::Result<()>;
+    /// Names and roles, and why the values cannot be opened, if so.
+    fn seal_list(&self) -> zbus::Result<(Vec<(String, String)>, String)>;
+    /// Makes a value void, or all.
+    fn seal_remove(&self, name: &str) -> zbus::Result<()>;
     /// The last lines of the audit log.
     fn events(&self, max: u32) -> zbus::Result<Vec<String>>;
     /// The state changed.

@@ -8,7 +8,7 @@ use rempart_api::{
     exit,
     guard::{self, Event, Mode},
 };
-use rempart_backend::{Accessors, Backend, Login, OpenBao, VerifierStore};
+use rempart_backend::{Accessors, Backend, Login, OpenBao, TpmStore, VerifierStore};
 use rempart_core::{
     audit::What,
     config::{Degraded, Vault, VaultAuth},
@@ -32,7 +32,7 @@ use crate::{
     node::{Arming, Node},
     policy,
     release::{self, Releases, Stale, Units},
-    sealed::{self, Copies, Sealer},
+    sealed::{self, Copies, Sealer, Values},
     setup::{Setup, SetupError},
     sleep,
     systemd::notify,
@@ -83,8 +83,10 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })?;
     let guard = Guard::at(setup.places.guard.clone());
-    let backend = backend(&setup)?;
     let tpm = TpmLine::start(setup.tpm.clone()).context("no thread for the TPM")?;
+    let sealer = Sealer::new(&setup, tpm.clone(), sealed::VALUES);
+    let values = Values::new(&setup.places.state, sealer, audit.clone());
+    let backend = backend(&setup, &values)?;
     let copies = Copies::new(
         &setup.places.state,
         Sealer::new(&setup, tpm.clone(), sealed::COPIES),
@@ -157,6 +159,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         lock: lock.clone(),
         stale: stale.clone(),
         copies: copies.clone(),
+        values: (setup.settings.vault == Vault::Tpm).then_some(values),
         backend: backend.clone(),
         degraded: setup.settings.degraded,
     };
@@ -208,7 +211,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     outcome
 }
 
-fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
+fn backend(setup: &Setup, values: &Arc<Values>) -> anyhow::Result<Arc<dyn Backend>> {
     let (verifier, trust) = (setup.settings.verifier.clone(), setup.verifier.clone());
     Ok(match (&setup.settings.vault, &setup.vault) {
         (
@@ -229,6 +232,7 @@ fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
             let server = OpenBao::new(origin, login, vault, Some(accessors))?;
             Arc::new(server.in_namespace(namespace.clone()).by_wrapping(*wrapping))
         }
+        (Vault::Tpm, _) => Arc::new(TpmStore::new(values.clone())),
         _ => Arc::new(VerifierStore::new(verifier, trust)),
     })
 }

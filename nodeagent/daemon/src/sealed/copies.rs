@@ -21,7 +21,7 @@ use rempart_core::{
 };
 use rempart_secret::SecretBytes;
 
-use super::{Draft, NEXT, SEALED, Sealer, Unusable, failed, files, make, read, remove, settled, write};
+use super::{Draft, NEXT, SEALED, Sealer, Unusable, failed, files, make, read, remove, write};
 use crate::{
     audit::Audit,
     clock,
@@ -370,18 +370,8 @@ impl Copies {
         if known.recovered {
             return Ok(());
         }
-        let found = files(&self.folder, NEXT)?;
-        if !found.is_empty() {
-            let counter = self.sealer.counter().await?;
-            for path in found {
-                let header = read(&path)?.and_then(|file| sealed::header(&file).ok());
-                if header.is_some_and(|header| Some(header.counter) == counter) {
-                    let moved = std::fs::rename(&path, path.with_extension(SEALED)).and_then(|()| settled(&path));
-                    moved.map_err(failed(&path))?;
-                } else {
-                    remove(&path).map_err(failed(&path))?;
-                }
-            }
+        for path in files(&self.folder, NEXT)? {
+            self.sealer.take_over(&path).await?;
         }
         known.recovered = true;
         Ok(())

@@ -22,11 +22,16 @@ use crate::{
 
 /// Copies of units' secrets.
 mod copies;
+/// The owner's own values.
+mod values;
 
 pub use copies::Copies;
+pub use values::{Values, ValuesError};
 
 /// NV index (of the owner's range, TCG Registry of Reserved TPM 2.0 Handles) of the counter of copies.
 pub const COPIES: u32 = 0x0180_5241;
+/// The one of the owner's values.
+pub const VALUES: u32 = 0x0180_5242;
 /// Ending of a file.
 const SEALED: &str = "sealed";
 /// Ending of a file that counts once the counter has gone on.
@@ -69,6 +74,14 @@ impl Unusable {
             }
             Self::Key(_) | Self::Tpm(_) | Self::Io { .. } | Self::Random => false,
         }
+    }
+
+    /// Whether the next try may succeed without anybody's doing.
+    fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Key(SealError::Refused(_) | SealError::Tpm(_)) | Self::Tpm(_) | Self::Io { .. } | Self::Random
+        )
     }
 }
 
@@ -156,6 +169,20 @@ impl Sealer {
             private: hex::encode(&made.private),
         };
         Ok(sealed::seal(&header, values, &key)?)
+    }
+
+    /// Of the file at `next`, which was sealed to the counter's next value: it gets its name where that value has come, and goes where not.
+    pub async fn take_over(&self, next: &Path) -> Result<(), Unusable> {
+        let Some(file) = read(next)? else {
+            return Ok(());
+        };
+        let counter = self.counter().await?;
+        if sealed::header(&file).is_ok_and(|header| Some(header.counter) == counter) {
+            let moved = fs::rename(next, next.with_extension(SEALED)).and_then(|()| settled(next));
+            moved.map_err(failed(next))
+        } else {
+            remove(next).map_err(failed(next))
+        }
     }
 
     /// What the file at `path` holds; `None` when there is none.

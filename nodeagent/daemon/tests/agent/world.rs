@@ -391,9 +391,14 @@ impl World {
 
     /// `rempart ARGUMENTS` on the test's bus.
     pub fn rempart(&self, arguments: &[&str]) -> Output {
+        self.rempart_command(arguments).output().expect("rempart runs")
+    }
+
+    /// The same, to be run.
+    pub fn rempart_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("rempart"));
         command.args(["--bus", &self.address]).args(arguments);
-        command.output().expect("rempart runs")
+        command
     }
 
     pub fn status(&self) -> serde_json::Value {
