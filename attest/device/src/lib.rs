@@ -26,6 +26,8 @@ mod object;
 mod options;
 /// Quotes over the pinned PCRs.
 mod quote;
+/// Keys that the TPM keeps for one state of the machine.
+mod seal;
 /// The questions and answers of rempart-evidence.
 pub mod service;
 /// systemd's own signed report.
@@ -42,5 +44,6 @@ pub use describe::Description;
 pub use ek::EndorsementKey;
 pub use options::{AkKind, AkSource, EkChoice, EkKind, OptionError, PersistentHandle, TpmOptions};
 pub use quote::Quoted;
+pub use seal::{Bound, SealError, SealedKey, unseal_key};
 pub use tls::TlsKey;
 pub use tpm::{Tpm, TpmError};

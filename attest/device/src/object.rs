@@ -18,13 +18,32 @@ pub(crate) fn with_primary<T>(
     template: Public,
     borrow: impl FnOnce(&mut Context, KeyHandle, &Public) -> Result<T, TpmError>,
 ) -> Result<T, TpmError> {
+    let what = "make a key in the endorsement hierarchy (has its authorization been changed?)";
+    with_primary_of(context, Hierarchy::Endorsement, what, template, borrow)
+}
+
+/// The same in the owner's hierarchy.
+pub(crate) fn with_owner_primary<T>(
+    context: &mut Context,
+    template: Public,
+    borrow: impl FnOnce(&mut Context, KeyHandle, &Public) -> Result<T, TpmError>,
+) -> Result<T, TpmError> {
+    let what = "make a key in the owner's hierarchy (has its authorization been changed?)";
+    with_primary_of(context, Hierarchy::Owner, what, template, borrow)
+}
+
+fn with_primary_of<T>(
+    context: &mut Context,
+    hierarchy: Hierarchy,
+    what: &'static str,
+    template: Public,
+    borrow: impl FnOnce(&mut Context, KeyHandle, &Public) -> Result<T, TpmError>,
+) -> Result<T, TpmError> {
     let made = context
         .execute_with_session(Some(AuthSession::Password), |context| {
-            context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
+            context.create_primary(hierarchy, template, None, None, None, None)
         })
-        .map_err(TpmError::refused(
-            "make a key in the endorsement hierarchy (has its authorization been changed?)",
-        ))?;
+        .map_err(TpmError::refused(what))?;
     let result = borrow(context, made.key_handle, &made.out_public);
     let flushed = context.flush_context(ObjectHandle::from(made.key_handle));
     let value = result?;

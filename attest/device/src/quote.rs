@@ -64,7 +64,7 @@ impl Tpm {
     }
 }
 
-fn algorithm(bank: Bank) -> HashingAlgorithm {
+pub(crate) fn algorithm(bank: Bank) -> HashingAlgorithm {
     match bank {
         Bank::Sha256 => HashingAlgorithm::Sha256,
         Bank::Sha384 => HashingAlgorithm::Sha384,

@@ -63,6 +63,14 @@ pub enum TpmError {
         /// The handle.
         handle: u32,
     },
+    /// Another NV index is where a counter of ours belongs. It is left there.
+    #[error(
+        "TPM has another NV index at {index:#010x}, where Rempart keeps a counter; remove it (tpm2_nvundefine -C o {index:#010x})"
+    )]
+    IndexOccupied {
+        /// The index.
+        index: u32,
+    },
     /// The caller would keep a key that is persistent already.
     #[error("tpm.ak names a persistent key; only a template's key can be kept at a handle")]
     AlreadyPersistent,

@@ -20,6 +20,8 @@ mod identity;
 mod lease;
 /// OpenBao and HashiCorp Vault.
 mod openbao;
+/// This node's own store.
+mod tpm;
 /// A value as it is kept, and as it is delivered.
 mod value;
 /// The Verifier's own store.
@@ -31,6 +33,7 @@ pub use grant::{Grant, GrantError, Words};
 pub use identity::{Identity, IdentityError, ResidentKey};
 pub use lease::Lease;
 pub use openbao::{Login, OpenBao};
+pub use tpm::{SealedStore, StoreError, TpmStore, is_sealed_name, sealed_name};
 pub use verifier::VerifierStore;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};

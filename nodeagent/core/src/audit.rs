@@ -43,6 +43,15 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stale_s: Option<u64>,
     },
+    /// What the node's TPM keeps has changed.
+    Sealed {
+        /// `set` or `removed`: one of the owner's values; `void`: copies for outages, for good.
+        change: String,
+        /// The value's name; for copies the unit, or `all`.
+        name: String,
+        /// One line, may be empty.
+        reason: String,
+    },
     /// A unit is to be started, stopped or started again.
     Job {
         /// The unit.

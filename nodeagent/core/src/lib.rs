@@ -15,6 +15,8 @@ pub mod fingerprint;
 pub mod machine;
 /// The names of secrets in unit files.
 pub mod reference;
+/// Files of secrets that the node's TPM keeps.
+pub mod sealed;
 /// Which units were opted in when the agent started, and that they have not changed.
 pub mod snapshot;
 /// When a lease is renewed or replaced.

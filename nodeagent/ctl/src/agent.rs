@@ -34,6 +34,12 @@ pub trait Agent {
     fn check_secrets(&self, role: &str, references: &[String]) -> zbus::Result<Vec<String>>;
     /// New secrets for the unit, or with an empty name for all; a line for each.
     fn rotate(&self, unit: &str) -> zbus::Result<Vec<String>>;
+    /// Seals so many bytes of secret memory as a value for a role.
+    fn seal_set(&self, name: &str, role: &str, len: u32, value: zbus::zvariant::Fd<'_>) -> zbus::Result<()>;
+    /// Names and roles, and why the values cannot be opened, if so.
+    fn seal_list(&self) -> zbus::Result<(Vec<(String, String)>, String)>;
+    /// Makes a value void, or all.
+    fn seal_remove(&self, name: &str) -> zbus::Result<()>;
     /// The last lines of the audit log.
     fn events(&self, max: u32) -> zbus::Result<Vec<String>>;
     /// The state changed.

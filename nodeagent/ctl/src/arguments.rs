@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     policy::{self, PolicyCommand},
     run::{self, Run},
+    seal::{self, Seal},
     status, talk,
     units::{
         ServiceName,
@@ -59,6 +60,9 @@ enum Command {
     /// Reference values for the Verifier.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Values that this machine's TPM keeps ([vault] kind = "tpm").
+    #[command(subcommand)]
+    Seal(Seal),
     /// Lift a protection for a while, by the owner's signed word.
     #[command(subcommand)]
     BreakGlass(BreakGlass),
@@ -178,6 +182,7 @@ pub fn command_line() -> Result<ExitCode, Failure> {
             block(async { talk::events(&agent::connect(bus).await?, json, number).await })
         }
         Command::Policy(asked) => policy::run(&asked),
+        Command::Seal(asked) => block(async { seal::run(&agent::connect(bus).await?, &asked).await }),
         Command::BreakGlass(asked) => block(breakglass::run(bus, &asked)),
         Command::Wrap(told) => wrap::wrap(&told),
         Command::Unwrap(told) => wrap::unwrap(&told),

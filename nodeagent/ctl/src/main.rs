@@ -18,6 +18,8 @@ mod failure;
 mod policy;
 /// `rempart run`.
 mod run;
+/// `rempart seal`.
+mod seal;
 /// `rempart status`.
 mod status;
 /// systemd, as its client sees it on the bus.

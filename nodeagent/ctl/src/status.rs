@@ -53,6 +53,9 @@ struct Offline {
     unit: String,
     age_s: u64,
     used: bool,
+    /// Sealed to the TPM, and not in the agent's memory.
+    #[serde(default)]
+    sealed: bool,
 }
 
 /// What the agent's own heap and stacks are.
@@ -231,12 +234,13 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
         println!("stopped     {}, until the node is unlocked", listed(&status.stopped));
     }
     for kept in &status.offline {
-        let used = if kept.used {
-            "STARTED with values of the vault"
-        } else {
-            "may start with values of the vault"
-        };
-        println!("offline     {}: {used} of {} s ago", one_line(&kept.unit), kept.age_s);
+        let sealed = if kept.sealed { "sealed values" } else { "values" };
+        let used = if kept.used { "STARTED" } else { "may start" };
+        println!(
+            "offline     {}: {used} with {sealed} of the vault of {} s ago",
+            one_line(&kept.unit),
+            kept.age_s
+        );
     }
     println!("audit head  {}", status.audit_head);
     Ok(ExitCode::SUCCESS)

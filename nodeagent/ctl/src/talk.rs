@@ -122,6 +122,13 @@ fn readable(entry: &Value) -> String {
             text("role"),
             text("secrets")
         ),
+        "sealed" if text("reason").is_empty() => format!("sealed to the TPM: {} {}", text("change"), text("name")),
+        "sealed" => format!(
+            "sealed to the TPM: {} {}: {}",
+            text("change"),
+            text("name"),
+            text("reason")
+        ),
         "refused" => format!("refused to {}: {}", text("who"), text("reason")),
         "attempt" => {
             let unit = text("unit");

@@ -15,13 +15,15 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
 };
 use rempart_api::bus::PATH;
-use rempart_backend::{Backend, BackendError};
+use rempart_backend::{Backend, BackendError, is_sealed_name, sealed_name};
 use rempart_core::{
     config::Degraded,
     reference::Reference,
+    sealed::MAX_VALUE,
     unitfile::{MAX_SECRETS, is_role},
 };
-use rempart_secretmem::Memory;
+use rempart_secret::SecretBytes;
+use rempart_secretmem::{Area, Memory};
 use serde_json::json;
 use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
 
@@ -31,7 +33,8 @@ use crate::{
     lease::Leases,
     lock::Lock,
     node::{Node, Results},
-    release::{Stale, Units},
+    release::{Outage, Units},
+    sealed::{Values, ValuesError},
 };
 
 /// Time for the vault to say whether one secret is there.
@@ -56,7 +59,9 @@ pub struct Agent {
     /// What a lock has stopped.
     pub lock: Arc<Lock>,
     /// What is kept for outages.
-    pub stale: Arc<Stale>,
+    pub outage: Outage,
+    /// The owner's values, where they are the vault.
+    pub values: Option<Arc<Values>>,
     /// The vault.
     pub backend: Arc<dyn Backend>,
     /// What a kernel that does not enforce means.
@@ -109,6 +114,7 @@ impl Agent {
     /// Everything at once, as JSON.
     async fn status(&self) -> String {
         let view = self.node.view().borrow().clone();
+        let offline = self.outage.told();
         json!({
             "v": rempart_api::PROTOCOL_VERSION,
             "node": self.name,
@@ -126,7 +132,7 @@ impl Agent {
             "attestation": self.node.facts(),
             "units": self.units.served(),
             "leases": self.leases.told(),
-            "offline": self.stale.told(),
+            "offline": offline,
             "stopped": self.lock.stopped(),
             "not_stopped": self.lock.still_running(),
             "run_roles": self.units.run_roles(),
@@ -189,6 +195,48 @@ impl Agent {
         asked.collect()
     }
 
+    /// Seals `len` bytes of secret memory (memfd_secret) to the TPM as `name`, for units of `role`.
+    async fn seal_set(&self, name: &str, role: &str, len: u32, value: OwnedFd) -> fdo::Result<()> {
+        let values = self.values()?;
+        let invalid = |why: String| fdo::Error::InvalidArgs(why);
+        let reference = name.parse::<Reference>().map_err(|error| invalid(error.to_string()))?;
+        if !is_sealed_name(&reference) {
+            return Err(invalid("a name has no parameters".into()));
+        }
+        if !is_role(role) {
+            return Err(invalid("this is no role".into()));
+        }
+        let len = usize::try_from(len).ok().filter(|len| (1..=MAX_VALUE).contains(len));
+        let len = len.ok_or_else(|| invalid(format!("a value has 1 to {MAX_VALUE} bytes")))?;
+        let area = Area::map(value.into(), len).map_err(|error| invalid(error.to_string()))?;
+        let value = SecretBytes::build(len, |out| out.copy_from_slice(area.as_slice()));
+        // What is sealed while another boot chain runs could be opened by that one only.
+        self.node.may_release().map_err(fdo::Error::Failed)?;
+        values
+            .set(&sealed_name(&reference), role, value)
+            .await
+            .map_err(failed)?;
+        tracing::info!("{name} is sealed for role {role}");
+        Ok(())
+    }
+
+    /// Names and roles of what is sealed, and an empty text or one line why it cannot be opened.
+    async fn seal_list(&self) -> fdo::Result<(Vec<(String, String)>, String)> {
+        let (entries, closed) = self.values()?.list().await.map_err(failed)?;
+        let named = entries.into_iter().map(|entry| (entry.name, entry.role));
+        Ok((named.collect(), closed.unwrap_or_default()))
+    }
+
+    /// Makes the sealed value `name` void for good; an empty name means all of them.
+    async fn seal_remove(&self, name: &str) -> fdo::Result<()> {
+        let values = self.values()?;
+        let removed = match name {
+            "" => values.remove_all().await,
+            name => values.remove(name).await,
+        };
+        removed.map_err(failed)
+    }
+
     /// The last lines of the audit log, oldest first.
     async fn events(&self, max: u32) -> Vec<String> {
         self.audit.recent(max.min(MAX_EVENTS) as usize)
@@ -227,7 +275,17 @@ pub async fn announce(bus: Connection, node: Arc<Node>) -> zbus::Result<()> {
     Ok(())
 }
 
+fn failed(error: ValuesError) -> fdo::Error {
+    fdo::Error::Failed(error.to_string())
+}
+
 impl Agent {
+    fn values(&self) -> fdo::Result<&Arc<Values>> {
+        let other =
+            "this node's secrets do not come from its TPM; set vault.kind = \"tpm\" in /etc/rempart/rempart.toml";
+        self.values.as_ref().ok_or_else(|| fdo::Error::Failed(other.into()))
+    }
+
     /// An error when the vault says nothing about this secret.
     async fn check(&self, role: &str, reference: Reference) -> fdo::Result<String> {
         let (wanted, grants) = ([reference], Results(self.node.clone()));

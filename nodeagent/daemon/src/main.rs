@@ -34,6 +34,8 @@ mod policy;
 mod release;
 /// All parts put together.
 mod run;
+/// Secrets that the node's TPM keeps.
+mod sealed;
 /// Command line and configuration, judged before anything is opened.
 mod setup;
 /// Suspend and resume.

@@ -58,6 +58,7 @@ pub struct Node {
     view: watch::Sender<View>,
     wake: Notify,
     locks: watch::Sender<u64>,
+    refusals: watch::Sender<u64>,
     round: tokio::sync::Mutex<()>,
     attestor: Attestor,
     backend: Arc<dyn Backend>,
@@ -112,6 +113,7 @@ impl Node {
             view: watch::Sender::new(view),
             wake: Notify::new(),
             locks: watch::Sender::new(0),
+            refusals: watch::Sender::new(0),
             round: tokio::sync::Mutex::default(),
             attestor,
             backend,
@@ -262,6 +264,11 @@ impl Node {
         self.locks.subscribe()
     }
 
+    /// Counts those of them that were somebody's word, and no lapse.
+    pub fn refusals(&self) -> watch::Receiver<u64> {
+        self.refusals.subscribe()
+    }
+
     /// Roles of the last result, if any.
     pub fn roles(&self) -> Vec<String> {
         self.lock()
@@ -302,6 +309,9 @@ impl Node {
                     inner.grant = None;
                     // Seen by everybody, however soon the next state comes.
                     self.locks.send_modify(|count| *count += 1);
+                    if is_latched(&inner.state) {
+                        self.refusals.send_modify(|count| *count += 1);
+                    }
                     let backend = self.backend.clone();
                     tokio::spawn(async move { backend.forget().await });
                 }
@@ -381,14 +391,18 @@ fn view(state: &State, now: Duration) -> View {
         state: state.word(),
         reason: state.reason().to_owned(),
         until_us,
-        latched: matches!(
-            state,
-            State::Locked {
-                latch: Latch::Node | Latch::Verifier,
-                ..
-            }
-        ),
+        latched: is_latched(state),
     }
+}
+
+fn is_latched(state: &State) -> bool {
+    matches!(
+        state,
+        State::Locked {
+            latch: Latch::Node | Latch::Verifier,
+            ..
+        }
+    )
 }
 
 /// A source of results: the node itself.

@@ -8,7 +8,7 @@ use rempart_api::{
     exit,
     guard::{self, Event, Mode},
 };
-use rempart_backend::{Accessors, Backend, Login, OpenBao, VerifierStore};
+use rempart_backend::{Accessors, Backend, Login, OpenBao, TpmStore, VerifierStore};
 use rempart_core::{
     audit::What,
     config::{Degraded, Vault, VaultAuth},
@@ -31,7 +31,8 @@ use crate::{
     mounts,
     node::{Arming, Node},
     policy,
-    release::{self, Door, Releases, Replacer, Stale, Starts, Units},
+    release::{self, Door, Outage, Releases, Replacer, Stale, Starts, Units},
+    sealed::{self, Copies, Sealer, Values},
     setup::{Setup, SetupError},
     sleep,
     systemd::notify,
@@ -82,8 +83,17 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })?;
     let guard = Guard::at(setup.places.guard.clone());
-    let backend = backend(&setup)?;
     let tpm = TpmLine::start(setup.tpm.clone()).context("no thread for the TPM")?;
+    let sealer = Sealer::new(&setup, tpm.clone(), sealed::VALUES);
+    let values = Values::new(&setup.places.state, sealer, audit.clone());
+    let backend = backend(&setup, &values)?;
+    let copies = Copies::new(
+        &setup.places.state,
+        Sealer::new(&setup, tpm.clone(), sealed::COPIES),
+        audit.clone(),
+    );
+    let recalled = copies.clone();
+    tokio::spawn(async move { recalled.recall().await });
     let attestor = Attestor::new(&setup, tpm, audit.clone(), guard.clone());
     let pace = Pace::every(setup.settings.interval);
     let bus = connect(setup.places.bus.as_deref())
@@ -128,14 +138,17 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     );
 
     let jobs = Jobs::at(setup.places.jobs.clone());
-    let stale = Arc::new(Stale::default());
+    let outage = Outage {
+        stale: Arc::new(Stale::default()),
+        copies,
+    };
     let replacer = Replacer {
         node: node.clone(),
         backend: backend.clone(),
         guard: guard.clone(),
         audit: audit.clone(),
         degraded: setup.settings.degraded,
-        stale: stale.clone(),
+        outage: outage.clone(),
         units: units.clone(),
         bus: bus.clone(),
     };
@@ -150,7 +163,8 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         units: units.clone(),
         leases: leases.clone(),
         lock: lock.clone(),
-        stale: stale.clone(),
+        outage: outage.clone(),
+        values: (setup.settings.vault == Vault::Tpm).then_some(values),
         backend: backend.clone(),
         degraded: setup.settings.degraded,
     };
@@ -172,12 +186,13 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         wrap: setup.places.wrap.clone(),
         links: setup.places.links.clone(),
         leases,
-        stale,
+        outage,
         starts: Arc::new(Starts::default()),
         lock,
     };
     let releases = Arc::new(releases);
     tokio::spawn(release::wipe_at_lock(releases.clone()));
+    tokio::spawn(release::void_at_refusal(releases.clone()));
     tokio::spawn(releases.starts.clone().watch(bus.clone()));
     tokio::spawn(release::serve(credentials, releases.clone(), Door::Systemd));
     tokio::spawn(release::serve(listener, releases, Door::Wrapper));
@@ -206,7 +221,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     outcome
 }
 
-fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
+fn backend(setup: &Setup, values: &Arc<Values>) -> anyhow::Result<Arc<dyn Backend>> {
     let (verifier, trust) = (setup.settings.verifier.clone(), setup.verifier.clone());
     Ok(match (&setup.settings.vault, &setup.vault) {
         (
@@ -228,6 +243,7 @@ fn backend(setup: &Setup) -> anyhow::Result<Arc<dyn Backend>> {
             let server = OpenBao::new(origin, login, vault, Some(accessors))?;
             Arc::new(server.in_namespace(namespace.clone()).by_wrapping(*wrapping))
         }
+        (Vault::Tpm, _) => Arc::new(TpmStore::new(values.clone())),
         _ => Arc::new(VerifierStore::new(verifier, trust)),
     })
 }

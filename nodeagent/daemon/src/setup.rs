@@ -147,7 +147,7 @@ impl Setup {
         let verifier = trusted(&settings.verifier_ca)?;
         let vault = match &settings.vault {
             Vault::OpenBao { ca, .. } => Some(trusted(ca)?),
-            Vault::Verifier => None,
+            Vault::Verifier | Vault::Tpm => None,
         };
         if arguments.check {
             return Ok(Start::Answered("configuration is good".to_owned()));

@@ -77,6 +77,23 @@ impl TpmLine {
         }
     }
 
+    /// As [`TpmLine::run`], for work that opens the TPM by itself: it is closed before.
+    pub async fn run_alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&TpmOptions) -> T + Send + 'static,
+    ) -> Result<T, JobError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |slot| {
+            slot.open = None;
+            drop(answer.send(work(&slot.options)));
+        });
+        self.queue(job)?;
+        match tokio::time::timeout(JOB, answered).await {
+            Ok(answer) => answer.map_err(|_| JobError::ThreadGone),
+            Err(_) => Err(JobError::Slow(JOB)),
+        }
+    }
+
     /// As [`TpmLine::run`], for callers that cannot wait asynchronously and not as long.
     pub fn run_blocking<T: Send + 'static>(
         &self,

@@ -54,7 +54,8 @@ fragment!(TpmFragment {
     ak: String,
     ek: String,
     bank: String,
-    exclusive: bool
+    exclusive: bool,
+    sealed_pcrs: Vec<u8>
 });
 fragment!(TeeFragment {
     provider: String,

@@ -90,7 +90,14 @@ pub struct Tpm {
     pub ek: Option<String>,
     /// PCR bank.
     pub bank: Option<String>,
+    /// Registers that sealed secrets are bound to.
+    pub sealed_pcrs: Vec<u8>,
 }
+
+/// Loader, Secure Boot, command line with initrd, and what overrides the command line: they stand when the kernel starts, and repeat.
+const SEALED_PCRS: [u8; 4] = [4, 7, 9, 12];
+/// As many as a TPM reads at once.
+const MAX_SEALED_PCRS: usize = 8;
 
 /// The configuration, judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +168,7 @@ impl Settings {
                 ak: merged.tpm.ak,
                 ek: merged.tpm.ek,
                 bank: merged.tpm.bank,
+                sealed_pcrs: sealed_pcrs(merged.tpm.sealed_pcrs)?,
             },
             tee: tee::judge(merged.tee)?,
             vault: vault::judge(merged.vault)?,
@@ -206,6 +214,17 @@ fn degraded(key: &'static str, word: Option<&str>) -> Result<Degraded, ConfigErr
         Some("allow") => Ok(Degraded::Allow),
         Some(other) => Err(value(key, other, "must be \"refuse\" or \"allow\"")),
     }
+}
+
+/// In ascending order. None at all would seal to whatever boots.
+fn sealed_pcrs(written: Option<Vec<u8>>) -> Result<Vec<u8>, ConfigError> {
+    let written = written.unwrap_or_else(|| SEALED_PCRS.to_vec());
+    let ascending: BTreeSet<u8> = written.iter().copied().collect();
+    if ascending.is_empty() || ascending.len() > MAX_SEALED_PCRS || ascending.iter().any(|pcr| *pcr > 15) {
+        let why = "must be 1 to 8 registers, each from 0 to 15";
+        return Err(value("tpm.sealed_pcrs", &format!("{written:?}"), why));
+    }
+    Ok(ascending.into_iter().collect())
 }
 
 /// Each by its name: there is no word for all of them.

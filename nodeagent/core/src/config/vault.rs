@@ -22,6 +22,8 @@ pub enum Vault {
     },
     /// The Verifier's own store.
     Verifier,
+    /// This node's own store, sealed to its TPM.
+    Tpm,
 }
 
 /// How the node logs in at OpenBao.
@@ -86,11 +88,12 @@ pub(super) fn judge(fragment: VaultFragment) -> Result<Vault, ConfigError> {
     };
     match fragment.kind.as_deref() {
         None => Err(ConfigError::OperatorMissing("vault.kind")),
-        Some("verifier") if !matches!(auth, VaultAuth::Jwt { .. }) => {
-            let why = "the Verifier's own store needs no login; remove the key, or set vault.kind = \"openbao\"";
+        Some("verifier" | "tpm") if !matches!(auth, VaultAuth::Jwt { .. }) => {
+            let why = "this store needs no login; remove the key, or set vault.kind = \"openbao\"";
             Err(value("vault.auth", word, why))
         }
         Some("verifier") => Ok(Vault::Verifier),
+        Some("tpm") => Ok(Vault::Tpm),
         Some("openbao" | "vault") => {
             let url = fragment.url.ok_or(ConfigError::OperatorMissing("vault.url"))?;
             Ok(Vault::OpenBao {
@@ -107,7 +110,7 @@ pub(super) fn judge(fragment: VaultFragment) -> Result<Vault, ConfigError> {
         Some(other) => Err(value(
             "vault.kind",
             other,
-            "must be \"openbao\", \"vault\" or \"verifier\"",
+            "must be \"openbao\", \"vault\", \"verifier\" or \"tpm\"",
         )),
     }
 }

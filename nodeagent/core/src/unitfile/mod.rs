@@ -10,7 +10,7 @@ mod optin;
 mod syntax;
 
 pub use optin::{
-    Error, Fault, Ingredient, MAX_SECRETS, OnLock, OnRotate, OptIn, SECTION, SecretSpec, Source, TemplateSpec, is_role,
-    read_opt_in,
+    Error, Fault, Ingredient, MAX_SECRETS, Offline, OnLock, OnRotate, OptIn, SECTION, SecretSpec, Source, TemplateSpec,
+    is_role, read_opt_in,
 };
 pub use syntax::{Assignment, Entry, SyntaxError, entries};

@@ -73,7 +73,7 @@ const RESERVED: &[&str] = &[
 const USUAL_HEAP: u64 = 256 << 20;
 /// Bounds of `MemorySize=`, bytes. Below, no program starts; above, the allocator's range of addresses ends.
 const HEAP: std::ops::RangeInclusive<u64> = 4 << 20..=32 << 30;
-/// Bounds of `Offline=stale:`.
+/// Bounds of `Offline=stale:` and `Offline=sealed:`.
 const STALE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 /// What `FileMode=` may be: readable for the owner, nothing for everybody, nothing to execute. The bits for writing are for programs that
 /// compare; the file itself is sealed.
@@ -121,8 +121,47 @@ pub struct OptIn {
     pub on_rotate: OnRotate,
     /// `OnLock=`: what happens when the node is locked; `keep` when not said.
     pub on_lock: OnLock,
-    /// `Offline=stale:TIME`: how old values may be that the unit starts with while the vault is away; `None` for `strict`.
-    pub offline: Option<Duration>,
+    /// `Offline=`: what the unit may start with while the vault is away; `strict` when not said.
+    pub offline: Offline,
+}
+
+/// What stands in for a vault that is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Offline {
+    /// Nothing.
+    Strict,
+    /// Values of the last release in this boot, if they are not older than this.
+    Stale(Duration),
+    /// The same, also of an earlier boot: sealed to the TPM.
+    Sealed(Duration),
+}
+
+impl Offline {
+    /// The time of `stale:`.
+    pub fn stale(self) -> Option<Duration> {
+        match self {
+            Self::Stale(time) => Some(time),
+            Self::Strict | Self::Sealed(_) => None,
+        }
+    }
+
+    /// The time of `sealed:`.
+    pub fn sealed(self) -> Option<Duration> {
+        match self {
+            Self::Sealed(time) => Some(time),
+            Self::Strict | Self::Stale(_) => None,
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        let bounded = |text| time(text).filter(|time| STALE.contains(time));
+        match word.split_once(':') {
+            None => (word == "strict").then_some(Self::Strict),
+            Some(("stale", text)) => bounded(text).map(Self::Stale),
+            Some(("sealed", text)) => bounded(text).map(Self::Sealed),
+            Some(_) => None,
+        }
+    }
 }
 
 impl OptIn {
@@ -333,7 +372,7 @@ struct Draft {
     access: BTreeMap<String, Access>,
     on_rotate: Option<OnRotate>,
     on_lock: Option<OnLock>,
-    offline: Option<Option<Duration>>,
+    offline: Option<Offline>,
     secrets: Vec<DraftSecret>,
     ingredients: Vec<Ingredient>,
     templates: Vec<TemplateSpec>,
@@ -429,19 +468,10 @@ impl Draft {
                 });
             }
             "Offline" => {
-                let stale = value
-                    .strip_prefix("stale:")
-                    .map(|text| time(text).filter(|time| STALE.contains(time)));
-                self.offline = Some(match (value.as_str(), stale) {
-                    ("strict", _) => None,
-                    (_, Some(Some(time))) => Some(time),
-                    _ => {
-                        return Err(Fault::Value {
-                            key: "Offline",
-                            allowed: "strict, or stale: and a number with s, m, h or d, from 1s to 30d",
-                        });
-                    }
-                });
+                self.offline = Some(Offline::parse(&value).ok_or(Fault::Value {
+                    key: "Offline",
+                    allowed: "strict, or stale: or sealed: and a number with s, m, h or d, from 1s to 30d",
+                })?);
             }
             "Memory" => {
                 self.secret_memory = Some(match value.as_str() {
@@ -642,7 +672,7 @@ impl Draft {
             leak_except: self.leak_except,
             on_rotate,
             on_lock: self.on_lock.unwrap_or(OnLock::Keep),
-            offline: self.offline.flatten(),
+            offline: self.offline.unwrap_or(Offline::Strict),
         }))
     }
 }
@@ -996,7 +1026,10 @@ mod tests {
                 .expect("valid")
                 .expect("opted in")
         };
-        assert_eq!((opt_in("").on_rotate, opt_in("").offline), (OnRotate::Restart, None));
+        assert_eq!(
+            (opt_in("").on_rotate, opt_in("").offline),
+            (OnRotate::Restart, Offline::Strict)
+        );
         assert_eq!(opt_in("OnRotate=none\n").on_rotate, OnRotate::None);
         let files = "Role=a\nSecret=k:file=kv/a#b\n";
         assert_eq!(opt_in(&format!("{files}OnRotate=reload\n")).on_rotate, OnRotate::Reload);
@@ -1009,10 +1042,12 @@ mod tests {
             (OnLock::Keep, OnLock::Stop)
         );
         for (word, seconds) in [("90s", 90), ("5m", 300), ("2h", 7200), ("30d", 30 * 24 * 3600)] {
-            let opt_in = opt_in(&format!("Offline=stale:{word}\n"));
-            assert_eq!(opt_in.offline, Some(Duration::from_secs(seconds)));
+            let time = Duration::from_secs(seconds);
+            let offline = |kind: &str| opt_in(&format!("Offline={kind}:{word}\n")).offline;
+            assert_eq!(offline("stale"), Offline::Stale(time));
+            assert_eq!(offline("sealed"), Offline::Sealed(time));
         }
-        assert_eq!(opt_in("Offline=stale:1h\nOffline=strict\n").offline, None);
+        assert_eq!(opt_in("Offline=stale:1h\nOffline=strict\n").offline, Offline::Strict);
     }
 
     #[test]
@@ -1067,6 +1102,9 @@ mod tests {
             ("[X-Rempart]\nWrap=yes\nOffline=stale\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale:31d\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale:0s\n", 3, "Offline="),
+            ("[X-Rempart]\nWrap=yes\nOffline=sealed\n", 3, "Offline="),
+            ("[X-Rempart]\nWrap=yes\nOffline=sealed:31d\n", 3, "Offline="),
+            ("[X-Rempart]\nWrap=yes\nOffline=strict:1h\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nOffline=stale:-1h\n", 3, "Offline="),
             ("[X-Rempart]\nWrap=yes\nMemory=Secret\n", 3, "Memory="),
             (

@@ -12,12 +12,14 @@ mod credential;
 mod layout;
 /// Links for file deliveries.
 mod links;
+/// What `Offline=` makes of the vault's answer.
+mod outage;
 /// Other values while a unit runs.
 mod replace;
 /// The socket and its conversations.
 mod socket;
-/// What stands in while the vault is away.
-mod stale;
+/// What stands in while the vault is away, in memory.
+pub mod stale;
 /// The values of a start that is under way.
 mod starts;
 /// Configuration files made of a text and secrets.
@@ -25,8 +27,9 @@ mod template;
 /// The opted-in units and their definitions.
 mod units;
 
+pub use outage::Outage;
 pub use replace::{Files, NotReplaced, Replacer};
-pub use socket::{Door, Releases, listen, serve, wipe_at_lock};
+pub use socket::{Door, Releases, listen, serve, void_at_refusal, wipe_at_lock};
 pub use stale::Stale;
 pub use starts::Starts;
 pub use units::Units;

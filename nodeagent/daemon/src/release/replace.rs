@@ -29,8 +29,8 @@ use tokio::{io::Interest, net::UnixStream, time::timeout};
 
 use super::{
     layout::Delivery,
+    outage::Outage,
     socket::{fingerprints, watch},
-    stale::Stale,
     template,
     units::Units,
 };
@@ -63,8 +63,8 @@ pub struct Replacer {
     pub audit: Arc<Audit>,
     /// What a kernel that does not enforce means.
     pub degraded: Degraded,
-    /// What stands in while the vault is away.
-    pub stale: Arc<Stale>,
+    /// What is kept for a vault that is away.
+    pub outage: Outage,
     /// What the units were at boot.
     pub units: Arc<Units>,
     /// Bus of systemd.
@@ -149,9 +149,12 @@ impl Replacer {
         let results = Results(self.node.clone());
         let answer = Box::pin(timeout(SILENCE, self.backend.fetch(role, &wanted, &results))).await;
         let answer = answer.map_err(|_| not_yet(&"the vault did not answer in time"))?;
-        // The service has values already: none of before are needed here.
-        let judged = self.stale.judge(unit, role, &wanted, None, answer);
-        let (fetched, _) = judged.map_err(|error| not_yet(&error))?;
+        let judged = self.outage.judge(unit, role, &wanted, opt_in.offline, answer).await;
+        let (fetched, age) = judged.map_err(|error| not_yet(&error))?;
+        if age.is_some() {
+            // The service has those already.
+            return Err(not_yet(&"the vault is away"));
+        }
         let mut leases = fetched.leases;
         let replaced = self.put(unit, invocation, files, fetched.values).await;
         if replaced.is_err() {

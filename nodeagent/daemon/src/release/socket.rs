@@ -37,8 +37,9 @@ use super::{
     credential::{has_credentials, named},
     layout::{Layout, lay_out},
     links,
+    outage::Outage,
     replace::{self, Files},
-    stale::{Stale, copies},
+    stale::copies,
     starts::Starts,
     template,
 };
@@ -88,7 +89,7 @@ pub struct Releases {
     /// What units hold for a time.
     pub leases: Arc<Leases>,
     /// What stands in while the vault is away.
-    pub stale: Arc<Stale>,
+    pub outage: Outage,
     /// What systemd was given for starts that are under way.
     pub starts: Arc<Starts>,
     /// What a lock stops.
@@ -123,8 +124,17 @@ pub fn listen(path: &Path, door: Door) -> std::io::Result<UnixListener> {
 pub async fn wipe_at_lock(releases: Arc<Releases>) {
     let mut locks = releases.node.locks();
     while locks.changed().await.is_ok() {
-        releases.stale.forget();
+        releases.outage.stale.forget();
         releases.starts.forget();
+    }
+}
+
+/// Makes void what is sealed for outages as soon as the node is refused. For ever. A lapse is nobody's no: what is sealed stays, and is
+/// of no use until the Verifier has judged the node again.
+pub async fn void_at_refusal(releases: Arc<Releases>) {
+    let mut refusals = releases.node.refusals();
+    while refusals.changed().await.is_ok() {
+        releases.outage.copies.void_all("the node was locked").await;
     }
 }
 
@@ -288,7 +298,10 @@ impl Releases {
                     })
                 });
                 let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-                let judged = self.stale.judge(&caller.unit, role, wanted, opt_in.offline, answer)?;
+                let judged = self
+                    .outage
+                    .judge(&caller.unit, role, wanted, opt_in.offline, answer)
+                    .await?;
                 if let Some(age) = judged.1 {
                     tracing::warn!(
                         "{} gets values of {} s ago, as Offline= says: {why}",

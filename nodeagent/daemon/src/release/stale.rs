@@ -32,7 +32,7 @@ struct Kept {
 /// What an error of the vault means for older values.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-enum Meaning {
+pub enum Meaning {
     /// It is away, and has said nothing.
     Away,
     /// It has answered, or is not the one that it was.
@@ -41,7 +41,8 @@ enum Meaning {
     Unknown,
 }
 
-fn meaning(error: &BackendError) -> Meaning {
+/// What `error` means.
+pub fn meaning(error: &BackendError) -> Meaning {
     match error {
         BackendError::Unreachable { .. } | BackendError::Sealed { .. } => Meaning::Away,
         BackendError::Denied { .. }

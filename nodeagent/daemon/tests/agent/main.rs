@@ -12,6 +12,7 @@ mod links;
 mod lock;
 mod memory;
 mod offline;
+mod sealed;
 #[path = "../../../../attest/device/tests/common/mod.rs"]
 mod swtpm;
 mod systemd;

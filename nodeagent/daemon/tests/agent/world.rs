@@ -49,6 +49,8 @@ pub struct World {
     port: u16,
     agent: Option<Running>,
     guard: Option<Running>,
+    /// How often the machine was booted again.
+    boots: u32,
     /// More of the agent's `[tpm]`.
     pub tpm_words: String,
     /// What the agent asked in the place of rempart-evidence.
@@ -115,6 +117,7 @@ impl World {
             port,
             agent: None,
             guard: None,
+            boots: 0,
             tpm_words: String::new(),
             asked,
             locked: None,
@@ -210,7 +213,11 @@ impl World {
             .append(true)
             .open(self.at("agent.log"))
             .expect("log");
-        let mut command = self.limited(Path::new(env!("CARGO_BIN_EXE_rempartd")));
+        let program = Path::new(env!("CARGO_BIN_EXE_rempartd"));
+        let mut command = match self.boots {
+            0 => self.limited(program),
+            _ => self.in_later_boot(program),
+        };
         command
             .args(["--bus", &self.address])
             .stderr(log)
@@ -247,6 +254,16 @@ impl World {
     /// How to reach the software TPM. The agent leaves it after a second without work.
     pub fn tcti(&self) -> String {
         self.tpm.tcti()
+    }
+
+    /// Ends the agent, cuts the software TPM's power, powers it on again, and gives the machine another boot id. What is to be seen by
+    /// the next agent is what a reboot leaves.
+    pub fn reboot(&mut self) {
+        self.stop_agent();
+        self.tpm.cut_power();
+        self.boots += 1;
+        let id = format!("11111111-2222-4333-8444-{:012}\n", self.boots);
+        fs::write(self.at("boot_id"), id).expect("write");
     }
 
     /// tpm2-tools on the software TPM.
@@ -363,6 +380,18 @@ impl World {
         command
     }
 
+    /// The same with the boot id of [`World::reboot`], in a mount namespace of its own.
+    fn in_later_boot(&self, program: &Path) -> Command {
+        let mut command = self.limited(Path::new("unshare"));
+        if !nix::unistd::geteuid().is_root() {
+            command.args(["--user", "--map-current-user"]);
+        }
+        let mounted = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", mounted]);
+        command.arg(self.at("boot_id")).arg(program);
+        command
+    }
+
     /// The agent's process.
     pub fn agent_pid(&self) -> u32 {
         self.agent.as_ref().expect("started").0.id()
@@ -375,9 +404,14 @@ impl World {
 
     /// `rempart ARGUMENTS` on the test's bus.
     pub fn rempart(&self, arguments: &[&str]) -> Output {
+        self.rempart_command(arguments).output().expect("rempart runs")
+    }
+
+    /// The same, to be run.
+    pub fn rempart_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("rempart"));
         command.args(["--bus", &self.address]).args(arguments);
-        command.output().expect("rempart runs")
+        command
     }
 
     pub fn status(&self) -> serde_json::Value {
