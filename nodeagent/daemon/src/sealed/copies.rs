@@ -28,6 +28,8 @@ use crate::{
     release::stale::{Meaning, meaning},
 };
 
+/// What a power cut can take from the TPM's clock, milliseconds: the longest time between two writings of it (TPM 2.0 Part 1, 36).
+const LOST: u64 = 1 << 22;
 /// Wait before the TPM is asked again to make copies void.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -277,8 +279,7 @@ impl Copies {
             return Ok(None);
         }
         // The TPM has judged the deadline. What is left is a unit whose time was made shorter, and a clock that a power cut set back.
-        let now = self.sealer.clock().await?;
-        let age = now.checked_sub(header.at).map(Duration::from_millis);
+        let age = age(self.sealer.clock().await?, header.at);
         let Some(age) = age.filter(|age| *age <= most) else {
             self.drop_file(unit)?;
             return Err(rempart_device::SealError::Expired.into());
@@ -408,6 +409,12 @@ impl Copies {
         // Single map operations; a panic leaves it whole.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How old what was had `at` is `now`; `None` when the clock was set back further than a power cut does.
+fn age(now: u64, at: u64) -> Option<Duration> {
+    let behind = at.saturating_sub(now);
+    (behind <= LOST).then(|| Duration::from_millis(now.saturating_sub(at)))
 }
 
 fn entries(role: &str, wanted: &[Reference]) -> Vec<Entry> {

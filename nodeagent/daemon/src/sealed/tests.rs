@@ -210,3 +210,11 @@ async fn damage_another_unit_another_question_and_a_shorter_time_give_nothing() 
     fs::write(&of_a, &good).expect("written");
     assert_eq!(node.away("a.service").await, None, "it asked for something else");
 }
+
+#[test]
+fn a_power_cut_may_set_the_clock_back_and_nobody_further() {
+    assert_eq!(age(5000, 2000), Some(Duration::from_secs(3)));
+    assert_eq!(age(2000, 5000), Some(Duration::ZERO));
+    assert_eq!(age(0, LOST), Some(Duration::ZERO));
+    assert_eq!(age(0, LOST + 1), None);
+}

@@ -7,9 +7,11 @@ use rempart_attest::{Blob, Fixed, TeeEvidence, TeeKind, TeeProvider, limits};
 use rempart_core::audit::{Chain, What};
 use rempart_core::config::{Fragment, Settings};
 use rempart_core::reference::Reference;
+use rempart_core::sealed;
 use rempart_core::unitfile::{MAX_SECRETS, Source, read_opt_in};
 use rempart_device::logs::Logs;
 use rempart_device::service::{Answer, MAX_REQUEST, Question, Request, SystemdRequest, TeeAnswer};
+use rempart_secret::SecretBytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -78,6 +80,15 @@ pub(super) const TARGETS: &[Target] = &[
         runs: 20_000,
         run: audit,
         seeds: audit_logs,
+    },
+    Target {
+        name: "sealed-file",
+        from: "files that the node's TPM opens, on a disk that root writes",
+        max_len: 4096,
+        memory: Memory::SERDE,
+        runs: 10_000,
+        run: sealed_file,
+        seeds: sealed_files,
     },
 ];
 
@@ -281,4 +292,50 @@ fn audit_logs() -> Vec<Vec<u8>> {
         started.clone().into_bytes(),
         format!("{started}\n{refused}\n").into_bytes(),
     ]
+}
+
+fn sealing_key() -> SecretBytes {
+    SecretBytes::new(vec![7; sealed::KEY])
+}
+
+/// Whatever header is read is read the same from a file that is sealed with it.
+fn sealed_file(data: &[u8]) {
+    let _ = sealed::open(data, &sealing_key());
+    let Ok(header) = sealed::header(data) else { return };
+    let values: Vec<_> = header.entries.iter().map(|_| SecretBytes::new(vec![1, 2])).collect();
+    let file = sealed::seal(&header, &values, &sealing_key()).expect("as many values as entries");
+    assert_eq!(sealed::header(&file).as_ref(), Ok(&header));
+    let opened = sealed::open(&file, &sealing_key()).expect("sealed by this key");
+    assert!(opened == values);
+}
+
+fn sealed_files() -> Vec<Vec<u8>> {
+    let entry = |name: &str| sealed::Entry {
+        name: name.into(),
+        role: "web".into(),
+    };
+    let header = |unit: Option<&str>, names: &[&str]| sealed::Header {
+        unit: unit.map(str::to_owned),
+        entries: names.iter().map(|name| entry(name)).collect(),
+        bank: "sha256".into(),
+        pcrs: vec![4, 7, 9, 12],
+        pcr_digest: "00".repeat(32),
+        index: 0x0180_5241,
+        counter: 7,
+        at: 1000,
+        deadline: unit.map(|_| 2000),
+        public: "0008".into(),
+        private: "0020".into(),
+    };
+    let of_two = ["kv/web#a", "kv/web?encoding=base64#b"];
+    let headers = [
+        header(Some("web.service"), &of_two),
+        header(None, &of_two[..1]),
+        header(None, &[]),
+    ];
+    let sealed = headers.iter().map(|header| {
+        let values: Vec<_> = header.entries.iter().map(|_| SecretBytes::new(vec![3; 5])).collect();
+        sealed::seal(header, &values, &sealing_key()).expect("small")
+    });
+    sealed.collect()
 }
