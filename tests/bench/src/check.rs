@@ -7,6 +7,7 @@ use anyhow::Result;
 use rempart_harness::Container;
 
 use crate::{
+    credential,
     node::{Node, VALUE, opt_in, talk},
     stamp::SECRET,
 };
@@ -48,12 +49,13 @@ pub fn all(deb: &Path) -> Result<bool> {
     let service = "[Service]\nType=oneshot\nRemainAfterExit=yes\nDynamicUser=yes\nUser=prover\nRuntimeDirectory=prover\n\
                    ExecStart=/usr/bin/python3 /usr/lib/rempart-test/service.py\n";
     let stranger = "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /usr/lib/rempart-test/ask.py\n";
-    let units = [
+    let mut units = vec![
         ("prover.service".to_owned(), format!("{service}{}", opt_in())),
         ("stranger.service".to_owned(), stranger.to_owned()),
         ("rotor.service".to_owned(), ROTOR.to_owned()),
         ("told.service".to_owned(), format!("{TOLD}{}", opt_in())),
     ];
+    units.extend(credential::units());
     let node = Node::boot(deb, &units)?;
     let inside = &node.container;
     inside.root().write("/usr/lib/rempart-test/ask.py", ASK)?;
@@ -107,6 +109,7 @@ pub fn all(deb: &Path) -> Result<bool> {
 
     rotation(&node, &mut report)?;
     operators_commands(inside, &mut report)?;
+    credential::rows(&node, &mut report)?;
     let journal = inside.output(&["journalctl", "--boot", "--output=cat"])?;
     report.row("no-secret-in-the-journal", !journal.contains(VALUE), || {
         "the value is in the journal".into()
@@ -235,10 +238,11 @@ fn refusal(said: &str) -> bool {
 }
 
 /// Prints test lines; false once one failed.
-struct Report(bool);
+pub struct Report(bool);
 
 impl Report {
-    fn row(&mut self, name: &str, holds: bool, why: impl Fn() -> String) {
+    /// One line.
+    pub fn row(&mut self, name: &str, holds: bool, why: impl Fn() -> String) {
         if holds {
             println!("test systemd/agent/{name} ... ok");
         } else {

@@ -6,6 +6,8 @@
 mod attest;
 /// The promises, as tests.
 mod check;
+/// Credentials, and who asks in a unit's name.
+mod credential;
 /// What the guard's programs cost.
 mod ebpf;
 /// What secret memory costs real programs.

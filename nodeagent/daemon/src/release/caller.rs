@@ -25,6 +25,13 @@ use zbus::{Connection, zvariant::OwnedObjectPath};
 use super::{Refusal, units::Files};
 use crate::systemd::manager::{self, Exec, ManagerProxy, Properties};
 
+/// What a systemd before 253 answers to GetUnitByPIDFD: it does not know it, and the bus's policy for it (org.freedesktop.systemd1.conf), which lists
+/// what others may call, lets nobody but root ask.
+const NO_PIDFDS: [&str; 2] = [
+    "org.freedesktop.DBus.Error.UnknownMethod",
+    "org.freedesktop.DBus.Error.AccessDenied",
+];
+
 /// The process at the other end.
 pub struct Peer {
     /// Names it and nobody else.
@@ -175,7 +182,7 @@ impl Peer {
         let manager = ManagerProxy::new(bus).await.map_err(no_unit)?;
         match manager.unit_by_pidfd(self.pidfd.as_fd().into()).await {
             Ok((path, _, invocation)) => Ok((path, Some(invocation))),
-            Err(zbus::Error::MethodError(name, _, _)) if name == "org.freedesktop.DBus.Error.UnknownMethod" => {
+            Err(zbus::Error::MethodError(name, _, _)) if NO_PIDFDS.contains(&name.as_str()) => {
                 let path = manager.unit_by_pid(self.pid).await.map_err(no_unit)?;
                 self.still_there()?;
                 Ok((path, None))

@@ -2,8 +2,8 @@
 //! descriptor. The link is the same for everybody and holds nothing.
 
 use std::{
-    fs,
-    io::ErrorKind,
+    fs::{self, Permissions},
+    io::{self, ErrorKind},
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
 };
@@ -14,7 +14,7 @@ use super::Refusal;
 
 /// Makes the link of each item that is delivered as a file, and writes its path into the item.
 pub fn make(folder: &Path, unit: &str, items: &mut [Item]) -> Result<(), Refusal> {
-    let folder = folder.join(unit);
+    let (all, folder) = (folder, folder.join(unit));
     for (index, item) in items
         .iter_mut()
         .enumerate()
@@ -22,12 +22,14 @@ pub fn make(folder: &Path, unit: &str, items: &mut [Item]) -> Result<(), Refusal
     {
         let link = folder.join(&item.name);
         let target = format!("/proc/self/fd/{}", FILE_FD_BASE as usize + index);
-        let made = open_folder(&folder).and_then(|()| match fs::read_link(&link) {
-            Ok(old) if old == Path::new(&target) => Ok(()),
-            Ok(_) => fs::remove_file(&link).and_then(|()| symlink(&target, &link)),
-            Err(error) if error.kind() == ErrorKind::NotFound => symlink(&target, &link),
-            Err(error) => Err(error),
-        });
+        let made = open_folder(all)
+            .and_then(|()| open_folder(&folder))
+            .and_then(|()| match fs::read_link(&link) {
+                Ok(old) if old == Path::new(&target) => Ok(()),
+                Ok(_) => fs::remove_file(&link).and_then(|()| symlink(&target, &link)),
+                Err(error) if error.kind() == ErrorKind::NotFound => symlink(&target, &link),
+                Err(error) => Err(error),
+            });
         made.map_err(|error| Refusal::Link {
             path: link.display().to_string(),
             why: error.to_string(),
@@ -37,10 +39,10 @@ pub fn make(folder: &Path, unit: &str, items: &mut [Item]) -> Result<(), Refusal
     Ok(())
 }
 
-/// The unit's own user has to find its way through it, whatever the agent's umask: a link holds nothing.
-fn open_folder(folder: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+/// Services of any user go through it, whatever the agent's umask says.
+fn open_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 #[cfg(test)]
@@ -64,6 +66,10 @@ mod tests {
         fs::set_permissions(folder.path().join("web.service"), closed).expect("as by a umask");
         make(folder.path(), "web.service", &mut items).expect("made");
         make(folder.path(), "web.service", &mut items).expect("made again");
+        for path in [folder.path(), &folder.path().join("web.service")] {
+            let mode = fs::metadata(path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o755, "a service's user reaches its links");
+        }
         let link = folder.path().join("web.service/tls.key");
         assert_eq!(items[1].path.as_deref(), link.to_str());
         assert_eq!(items[0].path, None);

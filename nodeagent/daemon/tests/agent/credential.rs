@@ -266,6 +266,15 @@ async fn an_address_is_a_claim_and_only_systemds_own_child_is_believed() {
     site.service(|service| service.control_pid = pid);
     site.ask().expect("systemd's child again");
 
+    // The unit is started again while it is asked whose the process is: the answer is of another start, at either socket.
+    site.service(|service| service.starts_again_soon = true);
+    site.refused("child", own, "the process that asked is gone");
+    site.ask().expect("the new start");
+    site.service(|service| service.starts_again_soon = true);
+    let gone = site.world.ask().expect_err("another start");
+    assert!(gone.contains("the process that asked is gone"), "{gone}");
+    site.ask().expect("the newest start");
+
     // The command's own program is not wrapped: what systemd has loaded is not what the generator wrote.
     let program = site.world.systemd.service.lock().expect("no panic").program.clone();
     site.service(|service| service.program = "/usr/bin/web".into());

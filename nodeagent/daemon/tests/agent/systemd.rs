@@ -37,6 +37,8 @@ pub struct Service {
     pub invocation: [u8; 16],
     pub program: String,
     pub arguments: Vec<String>,
+    /// The unit is started again after the next question whose a process is.
+    pub starts_again_soon: bool,
     /// Whether systemd has seen the process end.
     pub ended: bool,
     pub fragment: String,
@@ -59,6 +61,7 @@ impl Systemd {
             invocation: [1; 16],
             program,
             arguments: Vec::new(),
+            starts_again_soon: false,
             ended: false,
             fragment,
         };
@@ -88,11 +91,12 @@ struct Manager(Arc<Mutex<Service>>);
 impl Manager {
     #[zbus(name = "GetUnitByPIDFD")]
     async fn unit_by_pidfd(&self, _pidfd: Fd<'_>) -> fdo::Result<(OwnedObjectPath, String, Vec<u8>)> {
-        Ok((
-            unit_path(),
-            "web.service".into(),
-            self.0.lock().expect("no panic").invocation.to_vec(),
-        ))
+        let mut service = self.0.lock().expect("no panic");
+        let asked = service.invocation;
+        if std::mem::take(&mut service.starts_again_soon) {
+            service.invocation = u128::from_be_bytes(asked).wrapping_add(1).to_be_bytes();
+        }
+        Ok((unit_path(), "web.service".into(), asked.to_vec()))
     }
 
     #[zbus(name = "LoadUnit")]
