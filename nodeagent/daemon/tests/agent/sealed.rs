@@ -344,3 +344,59 @@ async fn a_node_with_another_vault_or_that_is_not_unlocked_seals_no_values() {
         said(&told)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_any_server_is_judged_by_its_tpm_and_says_so() {
+    let mut world = World::new().await;
+    world.stop_verifier();
+    world.alone = true;
+    world.tpm_words = REGISTERS.to_owned();
+    world.start_agent_with(TPM, ALLOW);
+    let patience = Duration::from_secs(30);
+    let status = world.wait_until("waiting for a value", patience, |status| {
+        status["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("rempart seal set"))
+    });
+    assert_eq!(
+        (&status["state"], &status["local"]),
+        (&json!("attesting"), &json!(true))
+    );
+    assert!(served(&world).is_err());
+    let told = set(&world, "kv/web#tls_key", "web", VALUE.as_bytes());
+    assert!(told.status.success(), "{} {}", said(&told), world.logs());
+    let status = world.wait_for_state("unlocked");
+    assert_eq!(status["roles"], json!(["web"]));
+    assert_eq!(status["attestation"]["tpm"]["bank"], "sha256");
+    assert_eq!(served(&world).expect("served"), VALUE.as_bytes());
+    let told = said(&world.rempart(&["status"]));
+    assert!(told.contains("local: nobody outside has judged this machine"), "{told}");
+    assert!(world.rempart(&["attest"]).status.success());
+
+    world.reboot();
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    assert_eq!(served(&world).expect("after a reboot"), VALUE.as_bytes());
+
+    // Something else has booted: locked, also for `rempart seal set`, until the machine boots as it did.
+    world.stop_agent();
+    world
+        .tools()
+        .run("tpm2_pcrextend", &[&format!("15:sha256={}", "11".repeat(32))]);
+    world.start_agent_with(TPM, ALLOW);
+    let status = world.wait_for_state("locked");
+    assert_eq!(status["latched"], true);
+    assert!(
+        status["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("booted something else")),
+        "{status}"
+    );
+    assert!(served(&world).expect_err("locked").contains("booted something else"));
+    assert!(!set(&world, "kv/web#tls_key", "web", b"x").status.success());
+    assert_eq!(world.rempart(&["attest"]).status.code(), Some(77));
+    world.reboot();
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    assert_eq!(served(&world).expect("as it was"), VALUE.as_bytes());
+}
