@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     path::PathBuf,
     process::{Output, Stdio},
     time::Duration,
@@ -321,6 +322,42 @@ async fn a_value_that_was_replaced_or_removed_does_not_come_back_by_an_old_file(
     world.start_agent_with(TPM, ALLOW);
     world.wait_for_state("unlocked");
     assert_eq!(served(&world).expect("as it was"), b"anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_typed_is_not_shown() {
+    let mut world = World::new().await;
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    let command = world.rempart_command(&["seal", "set", "kv/web#tls_key", "--role", "web"]);
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.display()))
+        .collect();
+    // script(1) gives it a terminal.
+    let mut terminal = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut shown = terminal.stdout.take().expect("piped");
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"value of kv/web#tls_key: ") {
+        let mut byte = [0];
+        shown.read_exact(&mut byte).expect("a prompt");
+        seen.extend(byte);
+    }
+    let mut typed = terminal.stdin.take().expect("piped");
+    typed.write_all(b"typed by hand\n").expect("written");
+    shown.read_to_end(&mut seen).expect("read");
+    assert!(terminal.wait().expect("ended").success());
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(
+        seen.contains("sealed for role web") && !seen.contains("typed"),
+        "{seen}"
+    );
+    assert_eq!(served(&world).expect("served"), b"typed by hand");
 }
 
 #[tokio::test(flavor = "multi_thread")]
