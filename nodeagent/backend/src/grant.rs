@@ -4,7 +4,7 @@
 //! those who rely on it (vault, store) check it themselves. The agent reads only what it must know to use it.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use rempart_attest::hpke::EphemeralKey;
+use rempart_attest::hpke::{EphemeralKey, HpkeError};
 use rempart_secret::SecretString;
 use serde::Deserialize;
 use std::time::Duration;
@@ -135,6 +135,19 @@ impl Grant {
 }
 
 impl Grant {
+    /// Of no Verifier: what a node without one gives itself when its TPM has judged. No server takes it for anything.
+    pub fn local(roles: Vec<String>) -> Result<Self, HpkeError> {
+        Ok(Self {
+            ear: SecretString::new(String::new()),
+            jti: String::new(),
+            roles,
+            life: Duration::from_secs(MAX_LIFE),
+            key: EphemeralKey::generate()?,
+            identity: None,
+            words: Words::default(),
+        })
+    }
+
     /// That the result grants `role`.
     pub(crate) fn demand(&self, role: &str) -> Result<(), BackendError> {
         if self.roles.iter().any(|granted| granted == role) {

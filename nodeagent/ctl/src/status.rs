@@ -16,6 +16,9 @@ struct Status {
     state: String,
     reason: String,
     unlocked_until_us: u64,
+    /// Nobody outside judges this machine.
+    #[serde(default)]
+    local: bool,
     roles: Vec<String>,
     /// Absent: an agent of an older release, which has none.
     #[serde(default)]
@@ -133,6 +136,11 @@ pub async fn status(agent: &AgentProxy<'_>, json: bool) -> Result<ExitCode, Fail
         format!(" ({})", one_line(&status.reason))
     };
     println!("state       {}{reason}", status.state);
+    if status.local {
+        println!(
+            "            local: nobody outside has judged this machine; its TPM compares the boot with that of the first sealed value"
+        );
+    }
     if status.unlocked_until_us > 0 {
         let seconds = (status.unlocked_until_us / 1_000_000).saturating_sub(now_s());
         println!(

@@ -34,7 +34,7 @@ use crate::{
     lock::Lock,
     node::{Node, Results},
     release::{Outage, Units},
-    sealed::{Values, ValuesError},
+    sealed::{Booted, Values, ValuesError},
 };
 
 /// Time for the vault to say whether one secret is there.
@@ -121,6 +121,7 @@ impl Agent {
             "state": view.state.word(),
             "reason": view.reason,
             "latched": view.latched,
+            "local": self.node.is_local(),
             "unlocked_until_us": view.until_us,
             "roles": self.node.roles(),
             "degraded": match self.degraded { Degraded::Allow => "allow", Degraded::Refuse => "refuse" },
@@ -210,13 +211,20 @@ impl Agent {
         let len = len.ok_or_else(|| invalid(format!("a value has 1 to {MAX_VALUE} bytes")))?;
         let area = Area::map(value.into(), len).map_err(|error| invalid(error.to_string()))?;
         let value = SecretBytes::build(len, |out| out.copy_from_slice(area.as_slice()));
-        // What is sealed while another boot chain runs could be opened by that one only.
-        self.node.may_release().map_err(fdo::Error::Failed)?;
+        // What is sealed while another boot chain runs could be opened by that one only. Without a Verifier the first value says which
+        // boot chain is the right one.
+        let first = self.node.is_local() && matches!(values.booted().await, Booted::Unrecorded);
+        if !first {
+            self.node.may_release().map_err(fdo::Error::Failed)?;
+        }
         values
             .set(&sealed_name(&reference), role, value)
             .await
             .map_err(failed)?;
         tracing::info!("{name} is sealed for role {role}");
+        if first {
+            self.node.attest().await;
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     anchor::Anchors,
-    attest::{Attestor, Facts, Failure},
+    attest::{Facts, Failure, Judge},
     audit::Audit,
     clock,
     guard::{Guard, GuardError},
@@ -60,7 +60,7 @@ pub struct Node {
     locks: watch::Sender<u64>,
     refusals: watch::Sender<u64>,
     round: tokio::sync::Mutex<()>,
-    attestor: Attestor,
+    judge: Judge,
     backend: Arc<dyn Backend>,
     audit: Arc<Audit>,
     guard: Guard,
@@ -89,7 +89,7 @@ impl Node {
     /// A node that has not started yet.
     pub fn new(
         pace: Pace,
-        attestor: Attestor,
+        judge: Judge,
         backend: Arc<dyn Backend>,
         audit: Arc<Audit>,
         guard: Guard,
@@ -115,7 +115,7 @@ impl Node {
             locks: watch::Sender::new(0),
             refusals: watch::Sender::new(0),
             round: tokio::sync::Mutex::default(),
-            attestor,
+            judge,
             backend,
             audit,
             guard,
@@ -170,7 +170,7 @@ impl Node {
     async fn armed_round(&self) -> Result<Grant, Failure> {
         let held = self.arming.anchors.hold(&self.guard, &self.arming.units).await;
         held.map_err(Failure::Failed)?;
-        let grant = self.attestor.round().await?;
+        let grant = self.judge.round().await?;
         self.arm().await?;
         Ok(grant)
     }
@@ -234,19 +234,24 @@ impl Node {
         grant.words.policy_digest.clone()
     }
 
+    /// Whether nobody outside judges this machine.
+    pub fn is_local(&self) -> bool {
+        self.judge.is_local()
+    }
+
     /// What the last attestation showed.
     pub fn facts(&self) -> Facts {
-        self.attestor.facts()
+        self.judge.facts()
     }
 
     /// The Evidence that was sent last, as CBOR.
     pub fn evidence(&self) -> Option<Arc<Vec<u8>>> {
-        self.attestor.sent()
+        self.judge.sent()
     }
 
     /// The file that makes systemd of release `systemd` sign with this node's attestation key.
     pub async fn systemd_key(&self, systemd: u32) -> Result<String, String> {
-        self.attestor.systemd_key(systemd).await
+        self.judge.systemd_key(systemd).await
     }
 
     /// May a secret be released now?

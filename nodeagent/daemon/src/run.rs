@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     STACK,
     anchor::Anchors,
-    attest::Attestor,
+    attest::{Attestor, Judge, Local},
     audit::Audit,
     bus::{self, Agent},
     guard::Guard,
@@ -94,7 +94,19 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     );
     let recalled = copies.clone();
     tokio::spawn(async move { recalled.recall().await });
-    let attestor = Attestor::new(&setup, tpm, audit.clone(), guard.clone());
+    let judge = match setup.verifier.clone() {
+        Some(verifier) => Judge::Verifier(Box::new(Attestor::new(
+            &setup,
+            verifier,
+            tpm,
+            audit.clone(),
+            guard.clone(),
+        ))),
+        None => {
+            tracing::warn!("local: there is no [verifier], so nobody outside judges this machine");
+            Judge::Tpm(Box::new(Local::new(values.clone(), tpm, setup.tpm.clone())))
+        }
+    };
     let pace = Pace::every(setup.settings.interval);
     let bus = connect(setup.places.bus.as_deref())
         .await
@@ -129,7 +141,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     }
     let node = Node::new(
         pace,
-        attestor,
+        judge,
         backend.clone(),
         audit.clone(),
         guard.clone(),
@@ -199,12 +211,9 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     tokio::spawn(watch_guard(guard, audit, setup.settings.degraded));
     tokio::spawn(node.clone().drive());
     tokio::spawn(sleep::watch(bus.clone(), node.clone()));
-    tokio::spawn(policy::watch(
-        node.clone(),
-        setup.settings.verifier.clone(),
-        setup.verifier.clone(),
-        setup.settings.interval,
-    ));
+    if let Some((verifier, trust)) = setup.verifier {
+        tokio::spawn(policy::watch(node.clone(), verifier, trust, setup.settings.interval));
+    }
     let announcing = bus::announce(bus, node.clone());
     notify::ready();
 
@@ -222,7 +231,8 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
 }
 
 fn backend(setup: &Setup, values: &Arc<Values>) -> anyhow::Result<Arc<dyn Backend>> {
-    let (verifier, trust) = (setup.settings.verifier.clone(), setup.verifier.clone());
+    let without = || anyhow::anyhow!("there is no [verifier], and vault.kind is not \"tpm\"");
+    let verifier = || setup.verifier.clone().ok_or_else(without);
     Ok(match (&setup.settings.vault, &setup.vault) {
         (
             Vault::OpenBao {
@@ -239,12 +249,17 @@ fn backend(setup: &Setup, values: &Arc<Values>) -> anyhow::Result<Arc<dyn Backen
                 VaultAuth::Cert { mount } => Login::Cert { mount },
                 VaultAuth::AppRole { mount, folder } => Login::AppRole { mount, folder },
             };
+            let (verifier, trust) = verifier()?;
             let accessors = Accessors::new(verifier, trust);
             let server = OpenBao::new(origin, login, vault, Some(accessors))?;
             Arc::new(server.in_namespace(namespace.clone()).by_wrapping(*wrapping))
         }
+        (Vault::Tpm, _) if setup.verifier.is_none() => Arc::new(TpmStore::alone(values.clone())),
         (Vault::Tpm, _) => Arc::new(TpmStore::new(values.clone())),
-        _ => Arc::new(VerifierStore::new(verifier, trust)),
+        _ => {
+            let (verifier, trust) = verifier()?;
+            Arc::new(VerifierStore::new(verifier, trust))
+        }
     })
 }
 

@@ -12,7 +12,7 @@ use rempart_backend::{
     BackendError,
     https::{HttpsError, Trust},
 };
-use rempart_core::config::{ConfigError, Degraded, Fragment, Settings, Vault};
+use rempart_core::config::{ConfigError, Degraded, Fragment, Origin, Settings, Vault};
 use rempart_device::{OptionError, Tpm, TpmError, TpmOptions};
 use rempart_secretmem::{Ordinary, Refusal, settle};
 
@@ -119,8 +119,8 @@ pub struct Setup {
     pub places: Places,
     /// How the TPM is used.
     pub tpm: TpmOptions,
-    /// Trust in the Verifier.
-    pub verifier: Trust,
+    /// The Verifier and the trust in it, where there is one.
+    pub verifier: Option<(Origin, Trust)>,
     /// Trust in the vault, when it is another server.
     pub vault: Option<Trust>,
     /// All that was read, for comparison with an earlier start.
@@ -144,7 +144,10 @@ impl Setup {
             text.push_str(&String::from_utf8_lossy(&pem));
             Ok::<_, SetupError>(trust)
         };
-        let verifier = trusted(&settings.verifier_ca)?;
+        let verifier = match &settings.verifier {
+            Some(verifier) => Some((verifier.origin.clone(), trusted(&verifier.ca)?)),
+            None => None,
+        };
         let vault = match &settings.vault {
             Vault::OpenBao { ca, .. } => Some(trusted(ca)?),
             Vault::Verifier | Vault::Tpm => None,

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
+use fragment::VerifierFragment;
 use rempart_api::guard::{Loader, LoaderError, Mode};
 
 /// One file as written.
@@ -99,15 +100,22 @@ const SEALED_PCRS: [u8; 4] = [4, 7, 9, 12];
 /// As many as a TPM reads at once.
 const MAX_SEALED_PCRS: usize = 8;
 
+/// `[verifier]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verifier {
+    /// The server.
+    pub origin: Origin,
+    /// PEM file with its certificate authority; no other is trusted.
+    pub ca: PathBuf,
+}
+
 /// The configuration, judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The node's name, as the Verifier's operator knows it.
     pub node: String,
-    /// The Verifier.
-    pub verifier: Origin,
-    /// PEM file with the certificate authority of the Verifier; no other is trusted.
-    pub verifier_ca: PathBuf,
+    /// The Verifier; `None` where the TPM alone judges the boot, which it can only for what it keeps itself.
+    pub verifier: Option<Verifier>,
     /// The TPM, as written but for its defaults: the words are the TPM library's, which judges them.
     pub tpm: Tpm,
     /// The TEE's report.
@@ -145,11 +153,9 @@ impl Settings {
                 why,
             });
         }
-        let url = merged
-            .verifier
-            .url
-            .ok_or(ConfigError::OperatorMissing("verifier.url"))?;
-        let verifier_ca = absolute("verifier.ca", merged.verifier.ca)?;
+        let vault = vault::judge(merged.vault)?;
+        let tee = tee::judge(merged.tee)?;
+        let verifier = verifier(merged.verifier, &vault, &tee)?;
         let systemd_report = match merged.attest.systemd_report.as_deref() {
             None | Some("off") => SystemdReport::Off,
             Some("auto") => SystemdReport::Auto,
@@ -161,8 +167,7 @@ impl Settings {
         };
         Ok(Self {
             node,
-            verifier: Origin::parse("verifier.url", &url)?,
-            verifier_ca,
+            verifier,
             tpm: Tpm {
                 tcti: merged.tpm.tcti.unwrap_or_else(|| "device:/dev/tpmrm0".to_owned()),
                 ak: merged.tpm.ak,
@@ -170,8 +175,8 @@ impl Settings {
                 bank: merged.tpm.bank,
                 sealed_pcrs: sealed_pcrs(merged.tpm.sealed_pcrs)?,
             },
-            tee: tee::judge(merged.tee)?,
-            vault: vault::judge(merged.vault)?,
+            tee,
+            vault,
             degraded: degraded("guard.degraded", merged.guard.degraded.as_deref())?,
             files: match merged.guard.files.as_deref() {
                 None | Some("enforce") => Mode::Enforce,
@@ -198,6 +203,24 @@ impl Settings {
             systemd_report,
         })
     }
+}
+
+/// Both keys or, for a node that keeps its secrets itself, neither.
+fn verifier(written: VerifierFragment, vault: &Vault, tee: &Tee) -> Result<Option<Verifier>, ConfigError> {
+    if (&written.url, &written.ca, vault) == (&None, &None, &Vault::Tpm) {
+        return match tee.required {
+            true => Err(value(
+                "tee.required",
+                "true",
+                "needs a [verifier], which judges the report",
+            )),
+            false => Ok(None),
+        };
+    }
+    let url = written.url.ok_or(ConfigError::OperatorMissing("verifier.url"))?;
+    let ca = absolute("verifier.ca", written.ca)?;
+    let origin = Origin::parse("verifier.url", &url)?;
+    Ok(Some(Verifier { origin, ca }))
 }
 
 fn value(key: &'static str, value: &str, why: &'static str) -> ConfigError {
@@ -343,6 +366,32 @@ mod tests {
     }
 
     #[test]
+    fn only_a_node_that_keeps_its_secrets_itself_may_be_without_a_verifier() {
+        let alone = "[node]\nname = \"demo-1\"\n[vault]\nkind = \"tpm\"\n";
+        let settings = judge(alone).expect("whole");
+        assert_eq!((settings.verifier, settings.vault), (None, Vault::Tpm));
+        assert_eq!(settings.tpm.sealed_pcrs, SEALED_PCRS);
+        for (text, key) in [
+            (alone.replace("tpm", "verifier"), "verifier.url"),
+            (format!("{alone}[verifier]\nca = \"/ca\"\n"), "verifier.url"),
+            (format!("{alone}[verifier]\nurl = \"https://v:1\"\n"), "verifier.ca"),
+            (format!("{alone}[tee]\nrequired = true\n"), "tee.required"),
+            (format!("{alone}[tpm]\nsealed_pcrs = []\n"), "tpm.sealed_pcrs"),
+            (format!("{alone}[tpm]\nsealed_pcrs = [16]\n"), "tpm.sealed_pcrs"),
+            (
+                format!("{alone}[tpm]\nsealed_pcrs = [0, 1, 2, 3, 4, 5, 6, 7, 8]\n"),
+                "tpm.sealed_pcrs",
+            ),
+            (format!("{alone}auth = \"cert\"\n"), "vault.auth"),
+        ] {
+            let error = judge(&text).expect_err(key).to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        let twice = judge(&format!("{alone}[tpm]\nsealed_pcrs = [7, 4, 7]\n"));
+        assert_eq!(twice.expect("whole").tpm.sealed_pcrs, [4, 7]);
+    }
+
+    #[test]
     fn a_later_fragment_overrides_single_keys() {
         let first = Fragment::parse("a", GOOD).expect("valid");
         let later = Fragment::parse("b", "[node]\nname = \"demo-2\"\n[attest]\ninterval = \"30s\"").expect("valid");
@@ -351,7 +400,7 @@ mod tests {
             (settings.node.as_str(), settings.interval),
             ("demo-2", Duration::from_secs(30))
         );
-        assert_eq!(settings.verifier.port, 8443);
+        assert_eq!(settings.verifier.map(|verifier| verifier.origin.port), Some(8443));
     }
 
     #[test]

@@ -43,10 +43,13 @@ mod enrol;
 mod facts;
 /// Quote, logs, report.
 mod gather;
+/// Who judges this machine.
+mod judge;
 /// What a no means.
 mod refusal;
 
 pub use facts::Facts;
+pub use judge::{Judge, Local};
 pub use refusal::Failure;
 
 /// Attempts in one round, when what failed can pass at once.
@@ -74,12 +77,18 @@ pub struct Attestor {
 }
 
 impl Attestor {
-    /// Takes what it needs from `setup`.
-    pub fn new(setup: &Setup, tpm: TpmLine, audit: Arc<Audit>, guard: Guard) -> Self {
+    /// For the Verifier at `verifier`; takes the rest of what it needs from `setup`.
+    pub fn new(
+        setup: &Setup,
+        (verifier, trust): (Origin, Trust),
+        tpm: TpmLine,
+        audit: Arc<Audit>,
+        guard: Guard,
+    ) -> Self {
         Self {
             node: setup.settings.node.clone(),
-            verifier: setup.settings.verifier.clone(),
-            trust: setup.verifier.clone(),
+            verifier,
+            trust,
             tpm,
             options: setup.tpm.clone(),
             tee: setup.settings.tee.clone(),

@@ -26,7 +26,7 @@ mod copies;
 mod values;
 
 pub use copies::Copies;
-pub use values::{Values, ValuesError};
+pub use values::{Booted, Values, ValuesError};
 
 /// NV index (of the owner's range, TCG Registry of Reserved TPM 2.0 Handles) of the counter of copies.
 pub const COPIES: u32 = 0x0180_5241;

@@ -5,6 +5,7 @@
 //! Must never put a value into a message or a log.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -39,6 +40,19 @@ pub enum ValuesError {
     /// The change cannot be recorded.
     #[error("{0}; nothing is changed without a record of it")]
     Record(#[from] NotRecorded),
+}
+
+/// What the TPM says of this boot, by what it keeps.
+#[must_use]
+pub enum Booted {
+    /// The registers are what they were when the values were sealed; the roles that these are for.
+    AsRecorded(Vec<String>),
+    /// Nothing is sealed.
+    Unrecorded,
+    /// Another boot chain, or another file; one line.
+    Otherwise(String),
+    /// The TPM or the disk did not say it now; one line.
+    Unknown(String),
 }
 
 /// The store.
@@ -112,6 +126,20 @@ impl Values {
             Ok(())
         })
         .await
+    }
+
+    /// Whether the machine has booted as when the values were sealed.
+    pub async fn booted(&self) -> Booted {
+        let _turn = self.turn.lock().await;
+        match self.content().await {
+            Ok((entries, _)) if entries.is_empty() => Booted::Unrecorded,
+            Ok((entries, _)) => {
+                let roles: BTreeSet<String> = entries.into_iter().map(|entry| entry.role).collect();
+                Booted::AsRecorded(roles.into_iter().collect())
+            }
+            Err(error) if error.passes() => Booted::Unknown(error.to_string()),
+            Err(error) => Booted::Otherwise(ValuesError::Closed(error).to_string()),
+        }
     }
 
     /// Names and roles, and why they cannot be had, if so.

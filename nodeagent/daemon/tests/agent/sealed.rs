@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     path::PathBuf,
     process::{Output, Stdio},
     time::Duration,
@@ -324,6 +325,42 @@ async fn a_value_that_was_replaced_or_removed_does_not_come_back_by_an_old_file(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_typed_is_not_shown() {
+    let mut world = World::new().await;
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    let command = world.rempart_command(&["seal", "set", "kv/web#tls_key", "--role", "web"]);
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.display()))
+        .collect();
+    // script(1) gives it a terminal.
+    let mut terminal = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut shown = terminal.stdout.take().expect("piped");
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"value of kv/web#tls_key: ") {
+        let mut byte = [0];
+        shown.read_exact(&mut byte).expect("a prompt");
+        seen.extend(byte);
+    }
+    let mut typed = terminal.stdin.take().expect("piped");
+    typed.write_all(b"typed by hand\n").expect("written");
+    shown.read_to_end(&mut seen).expect("read");
+    assert!(terminal.wait().expect("ended").success());
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(
+        seen.contains("sealed for role web") && !seen.contains("typed"),
+        "{seen}"
+    );
+    assert_eq!(served(&world).expect("served"), b"typed by hand");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_with_another_vault_or_that_is_not_unlocked_seals_no_values() {
     let mut world = World::new().await;
     world.start_agent(ALLOW);
@@ -343,4 +380,60 @@ async fn a_node_with_another_vault_or_that_is_not_unlocked_seals_no_values() {
         "{}",
         said(&told)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_any_server_is_judged_by_its_tpm_and_says_so() {
+    let mut world = World::new().await;
+    world.stop_verifier();
+    world.alone = true;
+    world.tpm_words = REGISTERS.to_owned();
+    world.start_agent_with(TPM, ALLOW);
+    let patience = Duration::from_secs(30);
+    let status = world.wait_until("waiting for a value", patience, |status| {
+        status["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("rempart seal set"))
+    });
+    assert_eq!(
+        (&status["state"], &status["local"]),
+        (&json!("attesting"), &json!(true))
+    );
+    assert!(served(&world).is_err());
+    let told = set(&world, "kv/web#tls_key", "web", VALUE.as_bytes());
+    assert!(told.status.success(), "{} {}", said(&told), world.logs());
+    let status = world.wait_for_state("unlocked");
+    assert_eq!(status["roles"], json!(["web"]));
+    assert_eq!(status["attestation"]["tpm"]["bank"], "sha256");
+    assert_eq!(served(&world).expect("served"), VALUE.as_bytes());
+    let told = said(&world.rempart(&["status"]));
+    assert!(told.contains("local: nobody outside has judged this machine"), "{told}");
+    assert!(world.rempart(&["attest"]).status.success());
+
+    world.reboot();
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    assert_eq!(served(&world).expect("after a reboot"), VALUE.as_bytes());
+
+    // Something else has booted: locked, also for `rempart seal set`, until the machine boots as it did.
+    world.stop_agent();
+    world
+        .tools()
+        .run("tpm2_pcrextend", &[&format!("15:sha256={}", "11".repeat(32))]);
+    world.start_agent_with(TPM, ALLOW);
+    let status = world.wait_for_state("locked");
+    assert_eq!(status["latched"], true);
+    assert!(
+        status["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("booted something else")),
+        "{status}"
+    );
+    assert!(served(&world).expect_err("locked").contains("booted something else"));
+    assert!(!set(&world, "kv/web#tls_key", "web", b"x").status.success());
+    assert_eq!(world.rempart(&["attest"]).status.code(), Some(77));
+    world.reboot();
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    assert_eq!(served(&world).expect("as it was"), VALUE.as_bytes());
 }

@@ -49,6 +49,8 @@ pub struct World {
     port: u16,
     agent: Option<Running>,
     guard: Option<Running>,
+    /// The agent's configuration names no Verifier.
+    pub alone: bool,
     /// How often the machine was booted again.
     boots: u32,
     /// More of the agent's `[tpm]`.
@@ -117,6 +119,7 @@ impl World {
             port,
             agent: None,
             guard: None,
+            alone: false,
             boots: 0,
             tpm_words: String::new(),
             asked,
@@ -188,10 +191,14 @@ impl World {
     }
 
     fn configure(&self, more: &str) {
-        let config = format!(
-            "[node]\nname = \"demo-1\"\n[verifier]\nurl = \"{}\"\nca = \"{}\"\n[tpm]\ntcti = \"{}\"\n{}{more}",
+        let verifier = format!(
+            "[verifier]\nurl = \"{}\"\nca = \"{}\"\n",
             self.verifier_url(),
-            self.pki.ca().display(),
+            self.pki.ca().display()
+        );
+        let verifier = if self.alone { "" } else { &verifier };
+        let config = format!(
+            "[node]\nname = \"demo-1\"\n{verifier}[tpm]\ntcti = \"{}\"\n{}{more}",
             self.tpm.tcti(),
             self.tpm_words
         );
