@@ -27,7 +27,7 @@ def ask(address):
     s.connect(sys.argv[1]); s.shutdown(socket.SHUT_WR)
     data = b''
     while piece := s.recv(1 << 16): data += piece
-    return '%d %s' % (len(data), data[:64].hex())
+    return '%d %s' % (len(data), data[:4096].hex())
 def tell(address):
     try: line = ask(address)
     except OSError as error: line = 'error %s' % error.strerror
@@ -190,6 +190,61 @@ async fn systemd_and_the_wrapper_get_one_answer_a_start() {
     assert_eq!(site.ask().expect("the next start"), b"second");
     let logs = site.world.logs();
     assert!(!logs.contains(VALUE) && !logs.contains("second"), "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_by_credential_belongs_to_its_certificate_by_file_and_both_are_replaced_before_their_end() {
+    let mut site = Site::new().await;
+    site.bao.bao(&["secrets", "enable", "pki"], None).expect("pki");
+    let root = ["write", "pki/root/generate/internal", "common_name=test", "ttl=24h"];
+    site.bao.bao(&root, None).expect("authority");
+    let issuer = serde_json::json!({
+        "allowed_domains": "internal", "allow_subdomains": true, "key_type": "ec", "key_bits": 256, "not_before_duration": "1s"
+    });
+    site.bao.write("pki/roles/web", &issuer).expect("role");
+    let rule = serde_json::json!({"policy": "path \"pki/issue/web\" { capabilities = [\"update\"] }"});
+    site.bao.write("sys/policies/acl/rempart-web", &rule).expect("policy");
+    let issued = "pki/issue/web?common_name=w.internal&ttl=24s";
+    let unit = format!(
+        "[Service]\nExecStart=/usr/bin/web\n[X-Rempart]\nWrap=yes\nRole=web\nMemory=secret\nMemorySize=64M\n\
+         Secret=db.pw:credential={issued}#private_key\nSecret=tls.crt:file={issued}#certificate\n"
+    );
+    // The agent takes units as they are at its first start in a boot.
+    site.world.stop_agent();
+    fs::remove_file(site.world.at("state/units.json")).expect("recorded");
+    fs::write(site.world.at("units/web.service"), unit).expect("write");
+    let vault = site.world.vault(&site.bao);
+    fs::remove_file(site.world.at("credentials.sock")).expect("of the agent before");
+    site.world.start_agent_with(&vault, ALLOW);
+    site.world.wait_for_state("unlocked");
+
+    let begun = Instant::now();
+    fs::write(site.world.at("key"), site.ask().expect("the key")).expect("write");
+    let (area, items) = site.world.ask().expect("the certificate");
+    fs::write(site.world.at("certificate"), &area.as_slice()[..items[0].len]).expect("write");
+    let public = |command: &[&str], file: &str| {
+        let mut openssl = Command::new("openssl");
+        let output = openssl
+            .args(command)
+            .arg("-in")
+            .arg(site.world.at(file))
+            .output()
+            .expect("installed");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+        output.stdout
+    };
+    assert_eq!(
+        public(&["pkey", "-pubout"], "key"),
+        public(&["x509", "-noout", "-pubkey"], "certificate")
+    );
+    while !site.world.at("jobs/web.service").exists() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(24),
+            "not asked: {}",
+            site.world.logs()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
