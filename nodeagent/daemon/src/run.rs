@@ -181,7 +181,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         setup.verifier.clone(),
         setup.settings.interval,
     ));
-    let announcing = bus::announce(bus, node.clone());
+    let announcing = bus::announce(bus.clone(), node.clone());
     notify::ready();
 
     let [terminate, interrupt] = &mut ends;
@@ -189,6 +189,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         gone = announcing => Err(anyhow::anyhow!("the connection to the system bus is gone: {gone:?}")),
+        () = bus::gone(bus) => Err(anyhow::anyhow!("the connection to the system bus is gone; it is made anew by a new start")),
     };
     notify::stopping();
     if tokio::time::timeout(FAREWELL, node.forget()).await.is_err() {
