@@ -48,7 +48,7 @@ pub fn all(deb: &Path) -> Result<bool> {
         SERVICE.replace("/run/proof", "/run/prover/proof"),
     )?;
     inside.root().write("/usr/lib/rempart-test/told.py", DIGEST)?;
-    let mut report = Report(true);
+    let mut report = Report::of("agent");
 
     let (started, said) = talk(inside, &["systemctl", "start", "prover.service"], "")?;
     let proof = inside.output(&["cat", "/run/prover/proof"])?;
@@ -100,7 +100,7 @@ pub fn all(deb: &Path) -> Result<bool> {
     report.row("the-audit-log-has-releases-and-no-value", kept, || {
         audit.replace(VALUE, "THE VALUE")
     });
-    Ok(report.0)
+    Ok(report.holds())
 }
 
 /// What `rempart run` and `rempart validate` get from the agent.
@@ -177,19 +177,34 @@ fn refusal(said: &str) -> bool {
     said.contains("\"refused\"") && !said.contains("\"items\"")
 }
 
-/// Prints test lines; false once one failed.
-struct Report(bool);
+/// Prints test lines.
+pub struct Report {
+    part: &'static str,
+    holds: bool,
+}
 
 impl Report {
-    fn row(&mut self, name: &str, holds: bool, why: impl Fn() -> String) {
+    /// Of one part of the group.
+    pub fn of(part: &'static str) -> Self {
+        Self { part, holds: true }
+    }
+
+    /// One test.
+    pub fn row(&mut self, name: &str, holds: bool, why: impl Fn() -> String) {
+        let part = self.part;
         if holds {
-            println!("test systemd/agent/{name} ... ok");
+            println!("test systemd/{part}/{name} ... ok");
         } else {
-            self.0 = false;
+            self.holds = false;
             println!(
-                "test systemd/agent/{name} ... FAILED: {}",
+                "test systemd/{part}/{name} ... FAILED: {}",
                 why().trim().replace('\n', " / ")
             );
         }
+    }
+
+    /// False once one failed.
+    pub fn holds(&self) -> bool {
+        self.holds
     }
 }
