@@ -25,7 +25,10 @@ use rempart_core::{
 use rempart_secret::SecretBytes;
 use rempart_secretmem::{Area, Memory};
 use serde_json::json;
-use zbus::{Connection, fdo, interface, object_server::SignalEmitter, zvariant::OwnedFd};
+use zbus::{
+    Connection, MessageStream, export::ordered_stream::OrderedStreamExt, fdo, interface, object_server::SignalEmitter,
+    zvariant::OwnedFd,
+};
 
 use crate::{
     audit::Audit,
@@ -265,6 +268,12 @@ fn sealed(bytes: &[u8]) -> std::io::Result<OwnedFd> {
     file.rewind()?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
     Ok(std::os::fd::OwnedFd::from(file).into())
+}
+
+/// Returns when the bus is gone. A call on a lost connection fails for ever: who made it has to be started again.
+pub async fn gone(bus: Connection) {
+    let mut messages = MessageStream::from(bus);
+    while let Some(Ok(_)) = messages.next().await {}
 }
 
 /// Tells the bus about every change. Returns when the bus is gone.

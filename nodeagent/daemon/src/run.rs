@@ -214,7 +214,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     if let Some((verifier, trust)) = setup.verifier {
         tokio::spawn(policy::watch(node.clone(), verifier, trust, setup.settings.interval));
     }
-    let announcing = bus::announce(bus, node.clone());
+    let announcing = bus::announce(bus.clone(), node.clone());
     notify::ready();
 
     let [terminate, interrupt] = &mut ends;
@@ -222,6 +222,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         gone = announcing => Err(anyhow::anyhow!("the connection to the system bus is gone: {gone:?}")),
+        () = bus::gone(bus) => Err(anyhow::anyhow!("the connection to the system bus is gone; it is made anew by a new start")),
     };
     notify::stopping();
     if tokio::time::timeout(FAREWELL, node.forget()).await.is_err() {

@@ -65,7 +65,7 @@ pub fn all(deb: &Path) -> Result<bool> {
     )?;
     inside.root().write("/usr/lib/rempart-test/told.py", DIGEST)?;
     inside.root().write("/usr/lib/rempart-test/rotor.py", READ_AGAIN)?;
-    let mut report = Report(true);
+    let mut report = Report::of("agent");
 
     let (started, said) = talk(inside, &["systemctl", "start", "prover.service"], "")?;
     let proof = inside.output(&["cat", "/run/prover/proof"])?;
@@ -119,7 +119,7 @@ pub fn all(deb: &Path) -> Result<bool> {
     report.row("the-audit-log-has-releases-and-no-value", kept, || {
         audit.replace(VALUE, "THE VALUE")
     });
-    Ok(report.0)
+    Ok(report.holds())
 }
 
 /// New values in the files of a service that goes on running.
@@ -237,20 +237,34 @@ fn refusal(said: &str) -> bool {
     said.contains("\"refused\"") && !said.contains("\"items\"")
 }
 
-/// Prints test lines; false once one failed.
-pub struct Report(bool);
+/// Prints test lines.
+pub struct Report {
+    part: &'static str,
+    holds: bool,
+}
 
 impl Report {
-    /// One line.
+    /// Of one part of the group.
+    pub fn of(part: &'static str) -> Self {
+        Self { part, holds: true }
+    }
+
+    /// One test.
     pub fn row(&mut self, name: &str, holds: bool, why: impl Fn() -> String) {
+        let part = self.part;
         if holds {
-            println!("test systemd/agent/{name} ... ok");
+            println!("test systemd/{part}/{name} ... ok");
         } else {
-            self.0 = false;
+            self.holds = false;
             println!(
-                "test systemd/agent/{name} ... FAILED: {}",
+                "test systemd/{part}/{name} ... FAILED: {}",
                 why().trim().replace('\n', " / ")
             );
         }
+    }
+
+    /// False once one failed.
+    pub fn holds(&self) -> bool {
+        self.holds
     }
 }

@@ -10,6 +10,10 @@ mod check;
 mod credential;
 /// What the guard's programs cost.
 mod ebpf;
+/// Parts of a node that break.
+mod faults;
+/// Many units while the vault is not well.
+mod load;
 /// What secret memory costs real programs.
 mod memory;
 /// A node in a container: everything real but the machine.
@@ -39,6 +43,22 @@ enum What {
         /// Starts of each kind.
         #[arg(long, default_value_t = 200)]
         rounds: usize,
+        /// The node's package.
+        deb: PathBuf,
+    },
+    /// Many units started again and again while the vault is killed, sealed, stopped and restarted: what they get, and what is left over.
+    Load {
+        /// Units.
+        #[arg(long, default_value_t = 200)]
+        units: usize,
+        /// Minutes of restarts.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// The node's package.
+        deb: PathBuf,
+    },
+    /// A short load, and one part of the node after another broken; prints one line a test.
+    Faults {
         /// The node's package.
         deb: PathBuf,
     },
@@ -100,6 +120,14 @@ fn play(now: u64) -> anyhow::Result<bool> {
         What::Units { rounds, deb } => {
             rempart_harness::in_own_mounts()?;
             units::measure(&deb, rounds)?.publish("units").map(|()| true)
+        }
+        What::Load { units, minutes, deb } => {
+            rempart_harness::in_own_mounts()?;
+            load::measure(&deb, units, minutes).map(|()| true)
+        }
+        What::Faults { deb } => {
+            rempart_harness::in_own_mounts()?;
+            faults::all(&deb)
         }
         What::Memory { rounds, library } => memory::cost::measure(&library, rounds)?
             .publish("memory")

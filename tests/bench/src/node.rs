@@ -12,6 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::{
+    resource::{Resource, getrlimit},
+    signal::Signal,
+};
 use rempart_harness::{Container, OpenBao, Pki, Process, Root, Tpm, cache_dir, free_port, program, run, wait_for_port};
 use tempfile::TempDir;
 
@@ -21,10 +25,17 @@ use crate::stamp::SECRET;
 pub const VALUE: &str = "correct horse battery staple";
 /// This program inside.
 pub const SELF: &str = "/usr/lib/rempart-test/rempart-bench";
+/// OpenBao's program inside.
+pub const BAO: &str = "/usr/lib/rempart-test/bao";
 /// A register that nothing was measured into, in hexadecimal.
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The agent's name at the Verifier.
 const NODE: &str = "bench-1";
+/// LimitMEMLOCK= of rempartd.service.
+const LOCKED: u64 = 256 << 20;
+/// Where this machine has less to give, even to root, the agent may lock what it likes instead: many releases at once need more.
+const UNLIMITED: &str =
+    "[Service]\nPrivateUsers=no\nCapabilityBoundingSet=CAP_IPC_LOCK\nAmbientCapabilities=CAP_IPC_LOCK\n";
 /// From the agent's start to `unlocked`.
 const UNLOCK: Duration = Duration::from_secs(60);
 
@@ -35,8 +46,9 @@ pub struct Node {
     /// The vault.
     pub bao: OpenBao,
     _verifier: Process,
-    _swtpm: Process,
-    _tpm: Tpm,
+    swtpm: Option<Process>,
+    swtpm_port: u16,
+    tpm: Tpm,
     _folder: TempDir,
 }
 
@@ -51,7 +63,9 @@ impl Node {
         let folder = on_disk()?;
         let pki = Pki::open()?;
         let tpm = Tpm::manufacture()?;
-        let (swtpm, tcti) = start_swtpm(&tpm)?;
+        let swtpm_port = two_free_ports()?;
+        let swtpm = start_swtpm(&tpm, swtpm_port)?;
+        let tcti = format!("swtpm:host=127.0.0.1,port={swtpm_port}");
         let port = free_port()?;
         let id = format!("https://localhost:{port}");
         let verifier = start_verifier(folder.path(), &pki, port, &id)?;
@@ -77,6 +91,9 @@ impl Node {
             "/etc/systemd/system/rempart-evidence@.service.d/test.conf",
             "[Service]\nExecStart=\nExecStart=/usr/bin/cat /usr/lib/rempart-test/logs\n",
         )?;
+        if getrlimit(Resource::RLIMIT_MEMLOCK)?.1 < LOCKED {
+            root.write("/etc/systemd/system/rempartd.service.d/test.conf", UNLIMITED)?;
+        }
         fs::copy(std::env::current_exe()?, root.at(SELF))?;
         for (name, text) in units {
             root.write(&format!("/etc/systemd/system/{name}"), text)?;
@@ -84,20 +101,40 @@ impl Node {
         // The agent syncs its audit log at each release: on a disk, as on a real node.
         let state = folder.path().join("state");
         fs::create_dir(&state)?;
-        let container = root.boot(Some((&state, "/var/lib/rempart")))?;
+        let container = root.boot(&[(&state, "/var/lib/rempart"), (bao.program(), BAO)])?;
         let node = Self {
             container,
             bao,
             _verifier: verifier,
-            _swtpm: swtpm,
-            _tpm: tpm,
+            swtpm: Some(swtpm),
+            swtpm_port,
+            tpm,
             _folder: folder,
         };
         node.wait_for_unlock()?;
         Ok(node)
     }
 
-    fn wait_for_unlock(&self) -> Result<()> {
+    /// Sends the TPM's process a signal.
+    pub fn signal_tpm(&self, signal: Signal) {
+        if let Some(process) = &self.swtpm {
+            process.signal(signal);
+        }
+    }
+
+    /// Ends the TPM; its state stays.
+    pub fn stop_tpm(&mut self) {
+        self.swtpm = None;
+    }
+
+    /// Starts it again, as after a reset of it.
+    pub fn start_tpm(&mut self) -> Result<()> {
+        self.swtpm = Some(start_swtpm(&self.tpm, self.swtpm_port)?);
+        Ok(())
+    }
+
+    /// Waits until the agent has unlocked the node.
+    pub fn wait_for_unlock(&self) -> Result<()> {
         let unlocked = || {
             let status = self.container.output(&["rempart", "status", "--json"])?;
             let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
@@ -119,8 +156,7 @@ fn on_disk() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("node").tempdir_in(cache_dir())?)
 }
 
-fn start_swtpm(tpm: &Tpm) -> Result<(Process, String)> {
-    let port = two_free_ports()?;
+fn start_swtpm(tpm: &Tpm, port: u16) -> Result<Process> {
     let args = [
         "socket".to_owned(),
         "--tpm2".into(),
@@ -132,7 +168,7 @@ fn start_swtpm(tpm: &Tpm) -> Result<(Process, String)> {
     let mut process = Process::start("swtpm", Path::new("swtpm"), &args, &tpm.state().join("swtpm.log"))?;
     // Not the first port: swtpm ends when a connection to it closes.
     process.wait_until(Duration::from_secs(10), || wait_for_port(port + 1))?;
-    Ok((process, format!("swtpm:host=127.0.0.1,port={port}")))
+    Ok(process)
 }
 
 /// The lower of two free neighbouring ports: the TCTI expects the control port right above.

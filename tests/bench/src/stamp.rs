@@ -13,9 +13,14 @@ pub fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// Writes `now` and the secret's length: a fast start without its secret would be no result.
+/// Writes `now` and the secret's length: a fast start without its secret would be no result. It may be a credential of systemd's.
 pub fn write(now: u64, file: &Path) -> anyhow::Result<()> {
-    let length = std::env::var(SECRET).map_or(0, |value| value.len());
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join(SECRET));
+    let length = match (std::env::var(SECRET), credential) {
+        (Ok(value), _) => value.len(),
+        (_, Some(file)) => std::fs::read(file)?.len(),
+        _ => 0,
+    };
     Ok(std::fs::write(file, format!("{now} {length}\n"))?)
 }
 

@@ -71,21 +71,22 @@ impl Root {
         fs::write(&path, content).with_context(|| path.display().to_string())
     }
 
-    /// Boots it; `disk` is a host folder that takes the place of the path inside, for what must lie on a real disk.
-    pub fn boot(self, disk: Option<(&Path, &str)>) -> Result<Container> {
+    /// Boots it; `disks` are host files and folders that take the place of the path inside, for what must lie on a real disk.
+    pub fn boot(self, disks: &[(&Path, &str)]) -> Result<Container> {
         let mut args: Vec<String> = [
             "--quiet",
             "--register=no",
             "--keep-unit",
             "--console=pipe",
             "--system-call-filter=memfd_secret",
+            "--capability=CAP_IPC_LOCK",
             "--boot",
         ]
         .map(str::to_owned)
         .into();
         args.push(format!("--machine=rempart-{}", std::process::id()));
         args.push(format!("--directory={}", self.at("/").display()));
-        if let Some((outside, inside)) = disk {
+        for (outside, inside) in disks {
             args.push(format!("--bind={}:{inside}", outside.display()));
         }
         // In a process namespace of its own, all of it ends with its first process, and that one with us.

@@ -87,6 +87,12 @@ audit "file" "audit" {{
         Ok(server)
     }
 
+    /// Its program.
+    #[must_use]
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
     /// Its loopback port.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -158,6 +164,13 @@ audit "file" "audit" {{
             thread::sleep(Duration::from_millis(200));
         }
         Ok(())
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
     }
 
     /// Stops the process; the data stays.

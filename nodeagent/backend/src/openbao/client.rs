@@ -23,6 +23,8 @@ use crate::https::Trust;
 const CONNECT: Duration = Duration::from_secs(5);
 /// One request and its answer.
 const EXCHANGE: Duration = Duration::from_secs(30);
+/// Connections that wait for the next question. A boot asks for some dozens of units at once; what each leaves behind is secret memory.
+const IDLE: usize = 4;
 
 /// An HTTP client that trusts as `trust` does, and no connection of any other.
 pub(super) fn http(trust: &Trust) -> Result<reqwest::Client, reqwest::Error> {
@@ -33,6 +35,7 @@ pub(super) fn http(trust: &Trust) -> Result<reqwest::Client, reqwest::Error> {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
         .timeout(EXCHANGE)
+        .pool_max_idle_per_host(IDLE)
         .build()
 }
 
