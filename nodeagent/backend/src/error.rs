@@ -92,6 +92,8 @@ pub enum BackendError {
 
 /// A server's words on one line of at most 300 bytes, without control characters: they end up in the journal.
 pub(crate) fn one_line(text: &str) -> String {
+    // rustls ends some of its errors with the address of its manual, which is no server of anybody's here.
+    let text = text.split(": https://docs.rs/").next().unwrap_or_default();
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut line = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = (0..=line.len().min(300))
@@ -113,5 +115,7 @@ mod tests {
             "no <0>rempartd: unlocked [0m"
         );
         assert_eq!(one_line(&"é".repeat(400)).len(), 300);
+        let rustls = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/x";
+        assert_eq!(one_line(rustls), "peer closed connection without sending TLS close_notify");
     }
 }
