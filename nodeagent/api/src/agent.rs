@@ -111,6 +111,8 @@ impl Access {
 pub const RUN_UNIT: &str = "rempart-run-";
 /// The descriptor number of the first file delivered; item `i` of the answer gets `FILE_FD_BASE + i`.
 pub const FILE_FD_BASE: i32 = 200;
+/// The first number that no file has: a unit has at most 256 secrets and templates.
+pub const FILE_FD_END: i32 = FILE_FD_BASE + 256;
 
 /// The RLIMIT_MEMLOCK that a service with a secret heap of `heap` bytes needs: the heap, its copy while the service forks, and
 /// the areas of its secrets.

@@ -82,6 +82,24 @@ pub enum BackendError {
         /// One line.
         why: String,
     },
+    /// The wrapped answer cannot be opened, and its token may have ended by itself.
+    #[error(
+        "{reference} from {server} came later than it was wrapped for, so it cannot be told whether somebody has opened it on its way; start the unit again"
+    )]
+    Late {
+        /// Its origin.
+        server: String,
+        /// The reference.
+        reference: String,
+    },
+    /// This node has not what it logs in with. The server was not asked.
+    #[error("no login for role {role}: {why}")]
+    NoIds {
+        /// The role.
+        role: String,
+        /// One line.
+        why: String,
+    },
     /// A lease has no more time.
     #[error("a lease of role {0} has ended at the vault; what it was for has to be fetched anew")]
     LeaseEnded(String),
@@ -116,6 +134,9 @@ mod tests {
         );
         assert_eq!(one_line(&"é".repeat(400)).len(), 300);
         let rustls = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/x";
-        assert_eq!(one_line(rustls), "peer closed connection without sending TLS close_notify");
+        assert_eq!(
+            one_line(rustls),
+            "peer closed connection without sending TLS close_notify"
+        );
     }
 }

@@ -35,7 +35,7 @@ impl Jobs {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let request = self.folder.join(unit);
         let pending = fs::read_to_string(&request).ok().and_then(|word| Job::from_word(&word));
-        if job == Job::Restart && pending == Some(Job::Stop) {
+        if pending.is_some_and(|pending| outranks(pending, job)) {
             return Ok(());
         }
         self.write(unit, job).map_err(|error| {
@@ -59,9 +59,21 @@ impl Jobs {
     }
 }
 
+/// Whether `pending` is not undone by `job`: what a lock or its end wants is never put off by new secrets, and a start of a unit brings
+/// these by itself.
+fn outranks(pending: Job, job: Job) -> bool {
+    let rank = |job| match job {
+        Job::Start | Job::Stop => 2,
+        Job::Restart => 1,
+        Job::Reload | Job::Signal(_) => 0,
+    };
+    rank(pending) > rank(job)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rempart_api::job::Signal;
 
     #[test]
     fn the_last_word_counts_but_a_stop_is_not_undone_by_a_restart() {
@@ -75,6 +87,15 @@ mod tests {
         assert_eq!(word(), "stop");
         jobs.ask("a.service", Job::Start).expect("asked");
         assert_eq!(word(), "start");
+        for lesser in [Job::Restart, Job::Reload, Job::Signal(Signal::Hup)] {
+            jobs.ask("a.service", lesser).expect("asked");
+            assert_eq!(word(), "start", "{lesser:?}");
+        }
+        fs::remove_file(folder.path().join("a.service")).expect("seen to");
+        jobs.ask("a.service", Job::Reload).expect("asked");
+        jobs.ask("a.service", Job::Restart).expect("asked");
+        jobs.ask("a.service", Job::Signal(Signal::Hup)).expect("asked");
+        assert_eq!(word(), "restart", "which brings new secrets by itself");
         assert_eq!(
             fs::read_dir(folder.path()).expect("listed").count(),
             1,

@@ -462,10 +462,15 @@ impl Leases {
     async fn replace(&self, unit: &str, invocation: &str, files: &Files, job: Job, why: Why) {
         match self.replacer.replace(unit, invocation, files).await {
             Ok(leases) => {
-                self.replaced(unit, invocation, leases);
-                self.ask(unit, job, why);
+                // Another start has new secrets by itself, and may not expect a signal yet.
+                let here =
+                    self.replaced(unit, invocation, leases) && self.replacer.still_runs(unit, invocation).await.is_ok();
+                if here && !self.ask(unit, job, why) {
+                    self.again(unit, invocation, why);
+                }
                 tokio::time::sleep(SPACING).await;
             }
+            Err(NotReplaced::Gone) => self.postpone(unit, SWEEP),
             Err(NotReplaced::NotYet(not_yet)) => {
                 tracing::warn!("{unit} keeps the secrets that it has for now: {not_yet}");
                 self.postpone(unit, POSTPONED);
@@ -481,19 +486,28 @@ impl Leases {
     }
 
     /// The unit holds `leases` now; what it held before it may still use.
-    fn replaced(&self, unit: &str, invocation: &str, leases: Vec<Lease>) {
+    fn replaced(&self, unit: &str, invocation: &str, leases: Vec<Lease>) -> bool {
         let mut held = self.held();
         let Some(now) = held.get_mut(unit).filter(|held| held.invocation == invocation) else {
             // It has ended meanwhile, and nobody has seen them.
             let backend = self.replacer.backend.clone();
             tokio::spawn(async move { drop(timeout(EXCHANGE, backend.end(leases)).await) });
-            return;
+            return false;
         };
         let before = std::mem::replace(&mut now.leases, leases.into_iter().map(Timed::fresh).collect());
         now.replaced.extend(before.into_iter().map(|timed| timed.lease));
         now.replaced.retain(|lease| lease.given().elapsed() < lease.life());
         now.rotation = None;
         self.write(&held);
+        true
+    }
+
+    /// It has new secrets and could not be told: all of it once more.
+    fn again(&self, unit: &str, invocation: &str, why: Why) {
+        let mut held = self.held();
+        if let Some(held) = held.get_mut(unit).filter(|held| held.invocation == invocation) {
+            held.rotation = Some((Instant::now() + PATIENCE, why));
+        }
     }
 
     async fn start_again(&self, unit: &str, role: &str, why: Why) {
@@ -508,17 +522,20 @@ impl Leases {
         tokio::time::sleep(SPACING).await;
     }
 
-    fn ask(&self, unit: &str, job: Job, why: Why) {
+    /// False when it is not asked for.
+    fn ask(&self, unit: &str, job: Job, why: Why) -> bool {
         let record = What::Job {
             unit: unit.to_owned(),
             job: job.word().to_owned(),
             reason: why.to_string(),
         };
         let asked = self.replacer.audit.record(record).map_err(|error| error.to_string());
-        match asked.and_then(|()| self.jobs.ask(unit, job)) {
+        let asked = asked.and_then(|()| self.jobs.ask(unit, job));
+        match &asked {
             Ok(()) => tracing::info!("{unit} is to get new secrets ({}): {why}", job.word()),
             Err(why) => tracing::error!("{unit} cannot be told of new secrets ({}): {why}", job.word()),
         }
+        asked.is_ok()
     }
 
     async fn can_start(&self, role: &str) -> Result<(), String> {

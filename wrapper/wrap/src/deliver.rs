@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
-use rempart_api::agent::{Deliver, FILE_FD_BASE, Item};
+use rempart_api::agent::{Deliver, FILE_FD_BASE, FILE_FD_END, Item};
 use rempart_api::path::PRELOAD;
 use rempart_secretmem::Area;
 
@@ -140,15 +140,25 @@ fn as_file(
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(made)?;
     // A reader of /dev/fd/N style links gets its own position; one that inherits the number starts at the beginning.
     nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekSet).map_err(made)?;
-    // The same open file: this process may open no other by /proc, as it cannot be dumped. The keeper writes at positions of its own.
-    let writable = replaced.then(|| file.try_clone()).transpose();
-    let writable = writable.map_err(|e| Error::system("copy a descriptor", e))?;
+    // The same open file: this process may open no other by /proc, as it cannot be dumped. The keeper writes at positions of its own. It is
+    // above all numbers that files have.
+    let writable = replaced.then(|| aside(&file)).transpose()?;
     keep(file, number, Some(number))?;
     environment.insert(
         format!("REMPART_FILE_{}", item.name.replace(['.', '-'], "_")).into(),
         path.into(),
     );
     Ok(writable)
+}
+
+/// Another descriptor of it, on none of the files' numbers, which ends with exec.
+fn aside(file: &OwnedFd) -> Result<OwnedFd, Error> {
+    rustix::io::fcntl_dupfd_cloexec(file, FILE_FD_END).map_err(|e| {
+        Error::system(
+            format!("open descriptor number {FILE_FD_END} (raise LimitNOFILE= of the unit)"),
+            e,
+        )
+    })
 }
 
 /// One page of `NAME=VALUE\0`, and the loader told to bring the interposer that reads it.
@@ -382,5 +392,45 @@ mod tests {
         item.len = 1;
         let refused = deliver(&Released::of(area, vec![item]), Vec::new());
         assert!(matches!(refused, Err(Error::AgentProtocol(_))));
+    }
+
+    #[test]
+    fn a_keepers_descriptor_takes_no_number_of_a_file() {
+        const ALONE: &str = "deliver::tests::a_keepers_descriptor_takes_no_number_of_a_file";
+        // Numbers are the whole process's, and other tests need some of them.
+        if std::env::var_os("ALONE").is_none() {
+            let own = std::env::current_exe().expect("own path");
+            let mut alone = std::process::Command::new(own);
+            let ended = alone
+                .args(["--exact", ALONE])
+                .env("ALONE", "1")
+                .output()
+                .expect("started");
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        // All below are taken, so that the next free number is a file's.
+        let null = std::fs::File::open("/dev/null").expect("there");
+        let mut taken = Vec::new();
+        while !std::path::Path::new("/proc/self/fd/259").exists() {
+            taken.push(null.try_clone().expect("a number"));
+        }
+        // What was above that is free again.
+        taken.retain(|file| std::os::fd::AsRawFd::as_raw_fd(file) < 260);
+        let dir = tempfile::tempdir().expect("dir");
+        let kept = [61, 62, 63].map(|index| {
+            let link = dir.path().join(index.to_string());
+            std::os::unix::fs::symlink(format!("/proc/self/fd/{}", 200 + index), &link).expect("link");
+            let item = Item {
+                path: Some(link.to_string_lossy().into_owned()),
+                ..item("A", Deliver::File)
+            };
+            as_file(index, &item, b"x", true, &mut BTreeMap::new()).map_err(|error| error.line())
+        });
+        for file in kept {
+            let file = file.expect("delivered").expect("kept");
+            assert!(std::os::fd::AsRawFd::as_raw_fd(&file) >= FILE_FD_END);
+        }
     }
 }

@@ -17,7 +17,7 @@ const MAX_ID: u64 = 512;
 
 /// Why a role has no usable ids.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {why}; write the role's id there, for the user rempart alone (chmod 0400)")]
+#[error("{path}: {why}; write the role's id there, for the user or group rempart alone (chmod 0440)")]
 pub struct IdError {
     path: String,
     why: String,

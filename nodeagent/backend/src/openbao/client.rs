@@ -23,6 +23,8 @@ use crate::https::Trust;
 const CONNECT: Duration = Duration::from_secs(5);
 /// One request and its answer.
 const EXCHANGE: Duration = Duration::from_secs(30);
+/// How long a wrapped answer can be opened. Asked for by us: what the answer says of it, whoever reads along could have written.
+pub(super) const WRAPPED: Duration = EXCHANGE;
 /// Connections that wait for the next question. A boot asks for some dozens of units at once; what each leaves behind is secret memory.
 const IDLE: usize = 4;
 
@@ -83,7 +85,7 @@ impl Client {
     /// The same, whose answers come wrapped.
     pub fn wrapped(&self) -> Self {
         let mut middle = self.0.middle.clone();
-        middle.wrap = Some(format!("{}s", EXCHANGE.as_secs()));
+        middle.wrap = Some(format!("{}s", WRAPPED.as_secs()));
         Self(VaultClient {
             http: HttpClient::new(&self.0.http.base, self.0.http.http.clone()),
             middle,

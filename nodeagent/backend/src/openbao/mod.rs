@@ -205,8 +205,8 @@ impl OpenBao {
             .ask::<serde::de::IgnoredAny>(question)
             .await
             .map_err(explain)?;
-        let wrapped = wrapped.wrap_info.ok_or_else(|| explain(Answer::Malformed))?;
-        let (token, life) = (SecretString::new(wrapped.token), Duration::from_secs(wrapped.ttl));
+        let token = wrapped.wrap_info.ok_or_else(|| explain(Answer::Malformed))?.token;
+        let token = SecretString::new(token);
         let opened = self
             .client(self.http.clone(), Some(&token))
             .ask::<Fields>(Question::unwrap())
@@ -215,12 +215,9 @@ impl OpenBao {
             Answer::Refused {
                 status: 400 | 403 | 404,
                 ..
-            } if asked.elapsed() >= life => BackendError::Unreachable {
+            } if asked.elapsed() >= client::WRAPPED => BackendError::Late {
                 server: self.server.clone(),
-                why: format!(
-                    "its answer took longer than the {} s that it was wrapped for",
-                    life.as_secs()
-                ),
+                reference: reference.to_string(),
             },
             Answer::Refused {
                 status: 400 | 403 | 404,

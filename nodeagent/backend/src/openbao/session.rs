@@ -113,7 +113,10 @@ impl OpenBao {
             }
             Login::Cert { mount } => vaultrs::auth::cert::login(&client.0, mount, role).await,
             Login::AppRole { mount, folder } => {
-                let ids = Ids::of(folder, role).map_err(|error| self.misconfigured(&error.to_string()))?;
+                let ids = Ids::of(folder, role).map_err(|error| BackendError::NoIds {
+                    role: role.to_owned(),
+                    why: error.to_string(),
+                })?;
                 vaultrs::auth::approle::login(&client.0, mount, &ids.role, ids.secret.expose()).await
             }
         };

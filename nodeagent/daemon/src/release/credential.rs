@@ -9,12 +9,12 @@ use std::{sync::Arc, time::Duration};
 use rempart_api::agent::Deliver;
 use rempart_core::{audit::What, unitfile::OptIn};
 use rempart_secret::SecretBytes;
-use tokio::{io::AsyncWriteExt, net::UnixStream, time::timeout};
+use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use super::{
     Refusal, Releases,
     caller::{Caller, Peer, claimed},
-    socket::{ASK, RELEASE, SYSTEMD, in_time},
+    socket::{RELEASE, SYSTEMD, in_time},
     stale::copies,
     starts::Answer,
     template,
@@ -53,30 +53,24 @@ impl Releases {
             Ok(found) => found,
             Err((who, refusal)) => return self.deny(stream, who, &refusal).await,
         };
-        let sent = async {
-            stream.write_all(value.expose()).await?;
-            stream.shutdown().await
-        };
-        match timeout(ASK, sent).await {
-            Ok(Ok(())) => tracing::info!("systemd got the credential {name} of {}", caller.unit),
-            Ok(Err(error)) => tracing::warn!("systemd was gone before it got {name} of {}: {error}", caller.unit),
-            Err(_) => tracing::warn!("systemd did not take {name} of {} in time", caller.unit),
+        // However slow the peer is: what ends early would be taken for the whole.
+        match stream.write_all(value.expose()).await {
+            Ok(()) => tracing::info!("systemd got the credential {name} of {}", caller.unit),
+            Err(error) => tracing::warn!("systemd was gone before it got {name} of {}: {error}", caller.unit),
         }
     }
 
     /// Tells why, and has the start fail.
     pub(super) async fn deny(&self, mut stream: UnixStream, who: String, refusal: &Refusal) {
         self.told(who, refusal);
-        let spoil = async {
-            let piece = vec![0; 1 << 16];
-            for _ in 0..SPOILING / piece.len() {
-                // systemd hangs up at its limit.
-                if stream.write_all(&piece).await.is_err() {
-                    return;
-                }
+        // However slow the peer is: what ends early would be taken for the whole. Only root can connect and hold a place.
+        let piece = vec![0; 1 << 16];
+        for _ in 0..SPOILING / piece.len() {
+            // systemd hangs up at its limit.
+            if stream.write_all(&piece).await.is_err() {
+                return;
             }
-        };
-        drop(timeout(ASK, spoil).await);
+        }
     }
 
     async fn credential(&self, stream: &UnixStream) -> Result<(Caller, String, SecretBytes), (String, Refusal)> {

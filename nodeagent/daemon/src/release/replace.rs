@@ -11,7 +11,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -31,6 +31,7 @@ use super::{
     layout::Delivery,
     outage::Outage,
     socket::{fingerprints, watch},
+    stale::copies,
     template,
     units::Units,
 };
@@ -38,6 +39,7 @@ use crate::{
     audit::Audit,
     guard::Guard,
     node::{Node, Results},
+    systemd::manager,
 };
 
 /// Time for the vault.
@@ -49,6 +51,8 @@ const ZERO: [u8; 4096] = [0; 4096];
 pub struct Files {
     opt_in: OptIn,
     files: BTreeMap<String, File>,
+    /// What they were made of last: its output is watched for that too, as long as it may use it.
+    values: Mutex<Vec<SecretBytes>>,
 }
 
 /// What replacing needs.
@@ -77,14 +81,17 @@ pub enum NotReplaced {
     /// Another try may do: the service has what it had.
     #[error("{0}")]
     NotYet(String),
+    /// That start is over.
+    #[error("it has ended")]
+    Gone,
     /// It cannot be done in place.
     #[error("{0}")]
     Never(String),
 }
 
 impl Files {
-    /// The unit's files, `received` by its wrapper.
-    pub fn of(opt_in: OptIn, received: Vec<(String, OwnedFd)>) -> io::Result<Self> {
+    /// The unit's files, `received` from its wrapper, made of `values`.
+    pub fn of(opt_in: OptIn, received: Vec<(String, OwnedFd)>, values: Vec<SecretBytes>) -> io::Result<Self> {
         let files = received.into_iter().map(|(name, descriptor)| {
             let file = File::from(descriptor);
             let outside = |why: &str| io::Error::other(format!("the file of {name} {why}"));
@@ -101,7 +108,16 @@ impl Files {
             Ok((name, file))
         });
         let files: BTreeMap<String, File> = files.collect::<io::Result<_>>()?;
-        Ok(Self { opt_in, files })
+        Ok(Self {
+            opt_in,
+            files,
+            values: Mutex::new(values),
+        })
+    }
+
+    fn values(&self) -> MutexGuard<'_, Vec<SecretBytes>> {
+        // Replaced as a whole; a panic leaves it so.
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, deliveries: &[Delivery]) -> io::Result<()> {
@@ -120,7 +136,7 @@ impl Files {
     }
 }
 
-/// Nothing of what was there stays in memory.
+/// Nothing of what was there stays in memory. Not at one blow: whoever reads meanwhile may see parts of both.
 fn rewrite(file: &File, value: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     file.write_all_at(value, 0)?;
@@ -138,6 +154,7 @@ impl Replacer {
     pub async fn replace(&self, unit: &str, invocation: &str, files: &Files) -> Result<Vec<Lease>, NotReplaced> {
         let not_yet = |why: &dyn std::fmt::Display| NotReplaced::NotYet(why.to_string());
         self.node.may_release().map_err(NotReplaced::NotYet)?;
+        self.still_runs(unit, invocation).await?;
         // As at a start: what is not any more what it was at boot gets nothing.
         let checked = timeout(SILENCE, self.units.check(&self.bus, unit)).await;
         let checked = checked.map_err(|_| not_yet(&"systemd did not answer in time"))?;
@@ -157,7 +174,11 @@ impl Replacer {
         }
         let mut leases = fetched.leases;
         let replaced = self.put(unit, invocation, files, fetched.values).await;
-        if replaced.is_err() {
+        // What could not be written as a whole may be in use in part.
+        if replaced
+            .as_ref()
+            .is_err_and(|error| !matches!(error, NotReplaced::Never(_)))
+        {
             self.backend.end(std::mem::take(&mut leases)).await;
         }
         replaced.map(|()| leases)
@@ -172,12 +193,10 @@ impl Replacer {
     ) -> Result<(), NotReplaced> {
         let not_yet = |why: &dyn std::fmt::Display| NotReplaced::NotYet(why.to_string());
         let opt_in = &files.opt_in;
-        let prints = fingerprints(unit, opt_in, &values).map_err(|refusal| not_yet(&refusal))?;
+        let known = copies(&files.values());
+        let prints = fingerprints(unit, opt_in, &[&known, &values]).map_err(|refusal| not_yet(&refusal))?;
+        let next = copies(&values);
         let deliveries = template::deliveries(unit, opt_in, values).map_err(|refusal| not_yet(&refusal))?;
-        let watched = watch(&self.guard, self.degraded, unit, opt_in, &prints).await;
-        watched.map_err(|refusal| not_yet(&refusal))?;
-        // The vault took its time; the node may have been locked meanwhile.
-        self.node.may_release().map_err(NotReplaced::NotYet)?;
         let record = What::Released {
             unit: unit.to_owned(),
             invocation: invocation.to_owned(),
@@ -186,9 +205,27 @@ impl Replacer {
             stale_s: None,
         };
         self.audit.record(record).map_err(|error| not_yet(&error))?;
+        // Of another start it would be the wrong output.
+        self.still_runs(unit, invocation).await?;
+        let watched = watch(&self.guard, self.degraded, unit, opt_in, &prints).await;
+        watched.map_err(|refusal| not_yet(&refusal))?;
+        // The vault took its time; the node may have been locked meanwhile.
+        self.node.may_release().map_err(NotReplaced::NotYet)?;
         files
             .put(&deliveries)
-            .map_err(|error| NotReplaced::Never(format!("its files cannot be written: {error}")))
+            .map_err(|error| NotReplaced::Never(format!("its files cannot be written: {error}")))?;
+        *files.values() = next;
+        Ok(())
+    }
+
+    /// What systemd does not say is no end, and no reason to go on either.
+    pub async fn still_runs(&self, unit: &str, invocation: &str) -> Result<(), NotReplaced> {
+        match timeout(SILENCE, manager::runs(&self.bus, unit, invocation)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(NotReplaced::Gone),
+            Ok(Err(error)) => Err(NotReplaced::NotYet(error.to_string())),
+            Err(_) => Err(NotReplaced::NotYet("systemd did not answer in time".into())),
+        }
     }
 }
 
@@ -258,7 +295,7 @@ mod tests {
     fn a_file_holds_the_new_value_and_no_end_of_the_old_one() {
         let memory = memory();
         let mut reader = File::from(memory.try_clone().expect("another"));
-        let files = Files::of(opt_in(), vec![("k".into(), memory)]).expect("a memory file");
+        let files = Files::of(opt_in(), vec![("k".into(), memory)], Vec::new()).expect("a memory file");
         let long = vec![b'x'; 10_000];
         for text in [&long[..], b"short", b"", b"a little longer"] {
             files.put(&[value("k", text)]).expect("written");
@@ -274,12 +311,12 @@ mod tests {
     #[test]
     fn only_a_memory_file_that_can_be_written_to_is_kept() {
         let named = tempfile::tempfile().expect("a file");
-        assert!(Files::of(opt_in(), vec![("k".into(), named.into())]).is_err());
+        assert!(Files::of(opt_in(), vec![("k".into(), named.into())], Vec::new()).is_err());
         let (socket, _) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        assert!(Files::of(opt_in(), vec![("k".into(), socket.into())]).is_err());
+        assert!(Files::of(opt_in(), vec![("k".into(), socket.into())], Vec::new()).is_err());
         let sealed = memory();
         fcntl(&sealed, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).expect("sealed");
-        assert!(Files::of(opt_in(), vec![("k".into(), sealed)]).is_err());
+        assert!(Files::of(opt_in(), vec![("k".into(), sealed)], Vec::new()).is_err());
     }
 
     #[tokio::test]

@@ -261,7 +261,7 @@ impl Releases {
         in_time("systemd", SYSTEMD, peer.caller(&self.bus, &self.wrap)).await
     }
 
-    async fn release(&self, peer: &Peer, caller: &Caller) -> Result<(Layout, OptIn), Refusal> {
+    async fn release(&self, peer: &Peer, caller: &Caller) -> Result<Released, Refusal> {
         let opt_in = self.units.judge(caller)?;
         self.node.may_release().map_err(Refusal::Node)?;
         self.units.claim(caller)?;
@@ -274,7 +274,11 @@ impl Releases {
             self.lock.unnote(&caller.unit, &caller.invocation);
             self.leases.drop_start(&caller.unit, &caller.invocation);
         }
-        Ok((released?, opt_in))
+        let (layout, kept) = released?;
+        Ok(Released {
+            layout,
+            keep: kept.map(|values| (opt_in, values)),
+        })
     }
 
     /// All that the unit wants, from the vault or what may stand in for it, and how old it is then.
@@ -318,7 +322,12 @@ impl Releases {
         Ok((fetched.values, age))
     }
 
-    async fn prepare(&self, peer: &Peer, caller: &Caller, opt_in: &OptIn) -> Result<Layout, Refusal> {
+    async fn prepare(
+        &self,
+        peer: &Peer,
+        caller: &Caller,
+        opt_in: &OptIn,
+    ) -> Result<(Layout, Option<Vec<SecretBytes>>), Refusal> {
         let (values, age) = if has_credentials(opt_in) {
             // Of the answer that systemd has got a part of already.
             let answer = self.answer_before(caller)?;
@@ -330,7 +339,8 @@ impl Releases {
             unit: caller.unit.clone(),
             why: error.to_string(),
         };
-        let prints = fingerprints(&caller.unit, opt_in, &values)?;
+        let prints = fingerprints(&caller.unit, opt_in, &[&values])?;
+        let kept = opt_in.on_rotate.is_in_place().then(|| copies(&values));
         let mut deliveries = template::deliveries(&caller.unit, opt_in, values)?;
         deliveries.retain(|delivery| delivery.deliver != Deliver::Credential);
         let mut layout = lay_out(deliveries).map_err(memory)?;
@@ -353,7 +363,7 @@ impl Releases {
         };
         self.audit.record(record).map_err(Refusal::Record)?;
         self.starts.complete(&caller.unit, &caller.invocation);
-        Ok(layout)
+        Ok((layout, kept))
     }
 
     /// Labels the task before a secret is in it.
@@ -379,15 +389,14 @@ impl Releases {
         }
     }
 
-    async fn hand_over(&self, stream: &mut UnixStream, caller: &Caller, (layout, opt_in): (Layout, OptIn)) {
-        let keep = opt_in.on_rotate.is_in_place();
+    async fn hand_over(&self, stream: &mut UnixStream, caller: &Caller, Released { layout, keep }: Released) {
         let count = layout.items.len();
         let reply = Reply::Released {
             v: V,
             area_len: layout.len,
             items: layout.items,
             heap: layout.heap,
-            keep,
+            keep: keep.is_some(),
         };
         let sent = match line::encode(&reply) {
             Ok(line) => timeout(ASK, guard::send(stream, &line, Some(layout.descriptor.as_fd())))
@@ -399,16 +408,16 @@ impl Releases {
             Ok(()) => tracing::info!("{} got {count} secrets", caller.unit),
             Err(error) => return tracing::warn!("{} was gone before it got its secrets: {error}", caller.unit),
         }
-        if keep {
-            self.keep(stream, caller, opt_in).await;
+        if let Some((opt_in, values)) = keep {
+            self.keep(stream, caller, opt_in, values).await;
         }
     }
 
     /// Takes the unit's files in its keeping. Without them it is started again when they have to be replaced.
-    async fn keep(&self, stream: &UnixStream, caller: &Caller, opt_in: OptIn) {
+    async fn keep(&self, stream: &UnixStream, caller: &Caller, opt_in: OptIn, values: Vec<SecretBytes>) {
         let received = timeout(ASK, replace::receive(stream)).await;
         let received = received.unwrap_or_else(|_| Err(LineError::Io(std::io::ErrorKind::TimedOut.into())));
-        match received.and_then(|files| Files::of(opt_in, files).map_err(LineError::Io)) {
+        match received.and_then(|files| Files::of(opt_in, files, values).map_err(LineError::Io)) {
             Ok(files) => self.leases.keep(&caller.unit, &caller.invocation, files),
             Err(error) => tracing::warn!(
                 "{}: its files cannot be replaced while it runs, so it will be started again for that: {error}",
@@ -416,6 +425,13 @@ impl Releases {
             ),
         }
     }
+}
+
+/// What goes to the wrapper.
+struct Released {
+    layout: Layout,
+    /// For a unit whose files are to be replaced while it runs: what they are made of.
+    keep: Option<(OptIn, Vec<SecretBytes>)>,
 }
 
 /// Has the unit's output watched before a secret is in it. What was refused as a leak must not go unseen instead.
@@ -441,7 +457,7 @@ pub(super) async fn watch(
 }
 
 /// Of the secrets that the unit's output is to be watched for.
-pub(super) fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -> Result<Fingerprints, Refusal> {
+pub(super) fn fingerprints(unit: &str, opt_in: &OptIn, sets: &[&[SecretBytes]]) -> Result<Fingerprints, Refusal> {
     let mut random = [0; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::Random)?;
     let mut prints = Fingerprints::new(&random);
@@ -450,7 +466,7 @@ pub(super) fn fingerprints(unit: &str, opt_in: &OptIn, values: &[SecretBytes]) -
     }
     let names = opt_in.secrets.iter().map(|spec| &spec.name);
     let names = names.chain(opt_in.ingredients.iter().map(|ingredient| &ingredient.name));
-    for (name, value) in names.zip(values) {
+    for (name, value) in sets.iter().flat_map(|values| names.clone().zip(*values)) {
         if opt_in.leak_except.contains(name) {
             continue;
         }

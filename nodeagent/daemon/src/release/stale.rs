@@ -53,7 +53,8 @@ pub fn meaning(error: &BackendError) -> Meaning {
         | BackendError::Unfit { .. }
         | BackendError::Opened { .. }
         | BackendError::LeaseEnded(_) => Meaning::No,
-        BackendError::NoGrant(_) => Meaning::Unknown,
+        // Of a late answer nobody knows who has read it; older values would cover that up.
+        BackendError::NoGrant(_) | BackendError::Late { .. } | BackendError::NoIds { .. } => Meaning::Unknown,
     }
 }
 

@@ -26,7 +26,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// What systemd has loaded decides what a service runs, and its files may say otherwise by now: root can change a
 /// file, reload, and put the file back. So these settings are part of the definition, beside the files.
-const LOADED: [&str; 25] = [
+const LOADED: [&str; 27] = [
     "BindPaths",
     "BindReadOnlyPaths",
     "DynamicUser",
@@ -35,6 +35,7 @@ const LOADED: [&str; 25] = [
     "ExtensionDirectories",
     "ExtensionImages",
     "Group",
+    "ImportCredential",
     "InaccessiblePaths",
     "LoadCredential",
     "LoadCredentialEncrypted",
@@ -46,6 +47,7 @@ const LOADED: [&str; 25] = [
     "RootEphemeral",
     "RootImage",
     "SetCredential",
+    "SetCredentialEncrypted",
     "SupplementaryGroups",
     "TemporaryFileSystem",
     "Type",
@@ -68,19 +70,31 @@ pub struct Files {
 impl Files {
     /// As systemd tells it.
     pub fn of(unit: &Properties, service: &Properties) -> zbus::Result<Self> {
-        let commands: Vec<Exec> = manager::property(service, "ExecStart")?;
-        let commands: Vec<_> = commands.iter().map(|exec| (&exec.0, &exec.1, exec.2)).collect();
+        let commands = |name: &str| -> zbus::Result<(String, String)> {
+            let commands: Vec<Exec> = manager::property(service, name)?;
+            let commands: Vec<_> = commands.iter().map(|exec| (&exec.0, &exec.1, exec.2)).collect();
+            Ok((format!("{name}="), format!("{commands:?}")))
+        };
         // Which settings there are depends on systemd's version only.
         let settings = LOADED.into_iter().filter_map(|name| {
             service
                 .get(name)
                 .map(|value| (format!("{name}="), format!("{value:?}")))
         });
-        let commands = ("ExecStart=".to_owned(), format!("{commands:?}"));
+        // Those besides run with the unit's credentials, or when it is to be told of new secrets.
+        let beside = ["ExecCondition", "ExecStartPre", "ExecStartPost", "ExecReload"];
+        let beside = beside
+            .into_iter()
+            .filter(|name| service.contains_key(*name))
+            .map(commands);
+        let beside = beside.collect::<zbus::Result<Vec<_>>>()?;
         Ok(Self {
             fragment: manager::property(unit, "FragmentPath")?,
             drop_ins: manager::property(unit, "DropInPaths")?,
-            loaded: std::iter::once(commands).chain(settings).collect(),
+            loaded: std::iter::once(commands("ExecStart")?)
+                .chain(beside)
+                .chain(settings)
+                .collect(),
         })
     }
 }

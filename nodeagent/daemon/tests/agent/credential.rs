@@ -253,6 +253,10 @@ async fn a_start_that_is_refused_or_over_gets_no_credential_and_no_silence() {
     site.bao.seal().expect("seal");
     site.refused("child", "unit/web.service/db.pw", "is sealed");
     site.bao.unseal().expect("unseal");
+    // What is to run with it is not what it was at boot, although the files are.
+    site.service(|service| service.prepare = "/tmp/mine".to_owned());
+    site.refused("child", "unit/web.service/db.pw", "ExecStartPre= was changed");
+    site.service(|service| service.prepare = "/usr/bin/prepare".to_owned());
     assert_eq!(site.ask().expect("nothing had been given"), b"first");
 
     // A lock wipes what is held, and no later answer is mixed with the earlier one.

@@ -34,6 +34,8 @@ pub struct Service {
     pub started_pid: u32,
     /// The process of its `ExecStartPre=`, which runs; 0 for none.
     pub control_pid: u32,
+    /// The program of its `ExecStartPre=`.
+    pub prepare: String,
     pub invocation: [u8; 16],
     pub program: String,
     pub arguments: Vec<String>,
@@ -58,6 +60,7 @@ impl Systemd {
         let service = Service {
             started_pid: std::process::id(),
             control_pid: 0,
+            prepare: "/usr/bin/prepare".to_owned(),
             invocation: [1; 16],
             program,
             arguments: Vec::new(),
@@ -165,9 +168,10 @@ impl MainProcess {
     }
     #[zbus(property)]
     async fn exec_start_pre(&self) -> Vec<Exec> {
-        let pid = self.0.lock().expect("no panic").control_pid;
-        let command = |pid| ("/usr/bin/prepare".to_owned(), Vec::new(), false, 1, 1, 0, 0, pid, 0, 0);
-        [pid].into_iter().filter(|pid| *pid != 0).map(command).collect()
+        let service = self.0.lock().expect("no panic");
+        let (pid, program) = (service.control_pid, service.prepare.clone());
+        let begun = u64::from(pid != 0);
+        vec![(program, Vec::new(), false, begun, begun, 0, 0, pid, 0, 0)]
     }
     #[zbus(property)]
     async fn exec_start_post(&self) -> Vec<Exec> {
