@@ -164,9 +164,13 @@ impl Replacer {
         let (opt_in, wanted) = (&files.opt_in, files.opt_in.wanted());
         let role = opt_in.role.as_deref().unwrap_or_default();
         let results = Results(self.node.clone());
+        let since = self.outage.epoch();
         let answer = Box::pin(timeout(SILENCE, self.backend.fetch(role, &wanted, &results))).await;
         let answer = answer.map_err(|_| not_yet(&"the vault did not answer in time"))?;
-        let judged = self.outage.judge(unit, role, &wanted, opt_in.offline, answer).await;
+        let judged = self
+            .outage
+            .judge(unit, role, &wanted, opt_in.offline, since, answer)
+            .await;
         let (fetched, age) = judged.map_err(|error| not_yet(&error))?;
         if age.is_some() {
             // The service has those already.

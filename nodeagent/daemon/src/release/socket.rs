@@ -124,7 +124,7 @@ pub fn listen(path: &Path, door: Door) -> std::io::Result<UnixListener> {
 pub async fn wipe_at_lock(releases: Arc<Releases>) {
     let mut locks = releases.node.locks();
     while locks.changed().await.is_ok() {
-        releases.outage.stale.forget();
+        releases.outage.forget();
         releases.starts.forget();
     }
 }
@@ -293,6 +293,7 @@ impl Releases {
             [] => (Fetched::default(), None),
             wanted => {
                 let results = Results(self.node.clone());
+                let since = self.outage.epoch();
                 let fetch = self.backend.fetch(role, wanted, &results);
                 // Silence is an answer too: for a unit that may start without the vault, there is time left for that.
                 let answer = timeout(SILENCE, fetch).await.unwrap_or_else(|_| {
@@ -304,7 +305,7 @@ impl Releases {
                 let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
                 let judged = self
                     .outage
-                    .judge(&caller.unit, role, wanted, opt_in.offline, answer)
+                    .judge(&caller.unit, role, wanted, opt_in.offline, since, answer)
                     .await?;
                 if let Some(age) = judged.1 {
                     tracing::warn!(

@@ -2,13 +2,17 @@
 //!
 //! A file for each unit; all share a counter. What must not be used any more is made void by incrementing it, since root may have kept
 //! the file: the others' copies are sealed to the counter's next value first (`.next`), then it goes on, then they get their names. A
-//! power cut in between leaves either the old ones or the new ones good, never both.
+//! power cut in between leaves either the old ones or the new ones good, never both. All of that is done twice: what somebody kept of an
+//! attempt that came to nothing was sealed to the first of the two values, and is dead after the second.
 //! Must never serve after the vault or the Verifier has said no, and never keep what ends by itself.
 
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +43,8 @@ pub struct Copies {
     sealer: Sealer,
     audit: Arc<Audit>,
     turn: tokio::sync::Mutex<Known>,
+    /// Goes on with each no: an answer that was asked for before is not kept after.
+    epoch: AtomicU64,
     told: Mutex<BTreeMap<String, Told>>,
 }
 
@@ -114,8 +120,19 @@ impl Copies {
             sealer,
             audit,
             turn: tokio::sync::Mutex::default(),
+            epoch: AtomicU64::new(0),
             told: Mutex::default(),
         })
+    }
+
+    /// To be asked for before the vault is, and handed to [`Self::judge`].
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Whatever was asked for until now is not kept.
+    pub fn advance(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Looks at what an earlier boot left, for people.
@@ -145,6 +162,7 @@ impl Copies {
         role: &str,
         wanted: &[Reference],
         most: Option<Duration>,
+        since: u64,
         answer: Result<Fetched, BackendError>,
     ) -> Result<(Fetched, Option<Duration>), BackendError> {
         let error = match answer {
@@ -152,7 +170,7 @@ impl Copies {
                 // What has a lease is the service's own, and ends.
                 match most.filter(|_| fetched.leases.is_empty()) {
                     Some(life) => {
-                        if let Err(error) = self.keep(unit, role, wanted, life, &fetched.values).await {
+                        if let Err(error) = self.keep(unit, role, wanted, life, since, &fetched.values).await {
                             tracing::warn!("{unit}: its secrets are not sealed for an outage of the vault: {error}");
                         }
                     }
@@ -189,6 +207,7 @@ impl Copies {
 
     /// The node was refused: tries until it is done.
     pub async fn void_all(&self, why: &str) {
+        self.advance();
         let mut known = self.turn.lock().await;
         let nothing = files(&self.folder, SEALED).is_ok_and(|files| files.is_empty());
         if known.all_void && known.live.is_empty() && nothing {
@@ -226,9 +245,14 @@ impl Copies {
         role: &str,
         wanted: &[Reference],
         life: Duration,
+        since: u64,
         values: &[SecretBytes],
     ) -> Result<(), Unusable> {
         let mut known = self.turn.lock().await;
+        if self.epoch() != since {
+            // Somebody has said no since it was asked for.
+            return Ok(());
+        }
         self.settle(&mut known).await?;
         make(&self.folder)?;
         let counter = match self.sealer.counter().await? {
@@ -291,6 +315,7 @@ impl Copies {
 
     /// Makes the unit's copies void wherever they are, to the end even if the caller does not wait for it.
     async fn void(self: &Arc<Self>, unit: &str, why: &str) {
+        self.advance();
         let (copies, unit, why) = (self.clone(), unit.to_owned(), why.to_owned());
         let work = async move {
             let mut known = copies.turn.lock().await;
@@ -329,8 +354,15 @@ impl Copies {
             Due::All => files(&self.folder, SEALED)?.into_iter().collect(),
             Due::Of(units) => units.iter().map(|unit| self.path(unit)).collect(),
         };
+        // Of an attempt that came to nothing: the counter's next value would bring it to life.
+        known.recovered = false;
+        for path in files(&self.folder, NEXT)? {
+            remove(&path).map_err(failed(&path))?;
+        }
         let counter = self.sealer.counter().await?;
-        if let Some(counter) = counter {
+        let mut now = counter;
+        for _ in 0..2 {
+            let Some(counter) = now else { break };
             for path in files(&self.folder, SEALED)?
                 .iter()
                 .filter(|path| !doomed.contains(*path))
@@ -339,13 +371,16 @@ impl Copies {
                     tracing::warn!("{}: not sealed anew: {error}", path.display());
                 }
             }
-            self.sealer.increment().await?;
+            now = Some(self.sealer.increment().await?);
+            for path in &doomed {
+                remove(path).map_err(failed(path))?;
+            }
+            known.recovered = false;
+            self.recover(known).await?;
         }
         for path in &doomed {
             remove(path).map_err(failed(path))?;
         }
-        known.recovered = false;
-        self.recover(known).await?;
         known.paid(due);
         known.due = None;
         Ok(counter.is_some())

@@ -48,7 +48,9 @@ impl Node {
             leases: Vec::new(),
         };
         let wanted = kv("kv/a#b");
-        let judged = self.copies.judge(unit, "web", &wanted, Some(HOUR), Ok(fetched));
+        let judged = self
+            .copies
+            .judge(unit, "web", &wanted, Some(HOUR), self.copies.epoch(), Ok(fetched));
         assert!(matches!(judged.await, Ok((_, None))));
     }
 
@@ -60,7 +62,9 @@ impl Node {
             why: "no".into(),
         };
         let wanted = kv("kv/a#b");
-        let judged = self.copies.judge(unit, "web", &wanted, Some(HOUR), Err(no));
+        let judged = self
+            .copies
+            .judge(unit, "web", &wanted, Some(HOUR), self.copies.epoch(), Err(no));
         assert!(matches!(judged.await, Err(BackendError::Denied { .. })));
     }
 
@@ -72,7 +76,9 @@ impl Node {
     async fn away_for(&self, unit: &str, wanted: &str, most: Duration) -> Option<String> {
         let away = BackendError::Sealed { server: "vault".into() };
         let wanted = kv(wanted);
-        let judged = self.copies.judge(unit, "web", &wanted, Some(most), Err(away));
+        let judged = self
+            .copies
+            .judge(unit, "web", &wanted, Some(most), self.copies.epoch(), Err(away));
         let (fetched, age) = judged.await.ok()?;
         assert!(age.is_some());
         Some(String::from_utf8_lossy(fetched.values[0].expose()).into_owned())
@@ -122,11 +128,11 @@ async fn a_no_for_one_unit_voids_its_copy_wherever_it_is_and_leaves_the_others()
     node.denied("a.service").await;
     assert_eq!(
         node.counter().await,
-        counter + 1,
+        counter + 2,
         "a new agent does not know what is void"
     );
     node.denied("a.service").await;
-    assert_eq!(node.counter().await, counter + 1, "and does it once");
+    assert_eq!(node.counter().await, counter + 2, "and does it once");
     assert_eq!(node.away("b.service").await.as_deref(), Some("of b"));
     let log = fs::read_to_string(node.state.path().join("audit.jsonl")).expect("log");
     assert_eq!(
@@ -155,6 +161,42 @@ async fn a_power_cut_at_any_step_of_voiding_leaves_each_copy_good_once() {
     node.restart().await;
     assert_eq!(node.away("b.service").await.as_deref(), Some("of b"));
     assert!(!of_b.with_extension(NEXT).exists());
+}
+
+#[tokio::test]
+async fn what_was_sealed_for_an_attempt_that_came_to_nothing_does_not_outlive_a_no() {
+    let node = Node::new();
+    node.online("b.service", "of b").await;
+    let of_b = node.copies.path("b.service");
+    // A voiding of another unit's ended before the counter went on; somebody has kept the draft, and it lies there still.
+    let counter = node.counter().await;
+    node.copies.carry_over(&of_b, counter + 1).await.expect("sealed");
+    let draft = fs::read(of_b.with_extension(NEXT)).expect("sealed");
+    node.denied("b.service").await;
+    assert!(!of_b.exists() && !of_b.with_extension(NEXT).exists());
+    assert_eq!(node.away("b.service").await, None);
+    for place in [of_b.clone(), of_b.with_extension(NEXT)] {
+        fs::write(&place, &draft).expect("put back");
+        assert_eq!(node.away("b.service").await, None);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_before_a_no_is_not_kept_after_it() {
+    let node = Node::new();
+    let wanted = kv("kv/a#b");
+    let since = node.copies.epoch();
+    node.copies.void_all("locked").await;
+    let late = Fetched {
+        values: vec![SecretBytes::new(b"late".to_vec())],
+        leases: Vec::new(),
+    };
+    let judged = node
+        .copies
+        .judge("a.service", "web", &wanted, Some(HOUR), since, Ok(late));
+    assert!(judged.await.is_ok(), "the unit has it");
+    assert_eq!(node.away("a.service").await, None);
+    assert!(!node.copies.path("a.service").exists());
 }
 
 #[tokio::test]

@@ -37,6 +37,11 @@ pub enum ValuesError {
     /// Too many.
     #[error("there are {MAX_ENTRIES} values already; remove one first")]
     Full,
+    /// Somebody else increments the counter.
+    #[error(
+        "another program counts on in the TPM's counter of these values, so they are void; keep it from the TPM (tpm.exclusive), then: rempart seal remove --all and set them again"
+    )]
+    Disturbed,
     /// The change cannot be recorded.
     #[error("{0}; nothing is changed without a record of it")]
     Record(#[from] NotRecorded),
@@ -63,6 +68,9 @@ pub struct Values {
     /// One change or reading at a time.
     turn: tokio::sync::Mutex<()>,
 }
+
+/// How often a change is sealed anew because somebody else counts on.
+const TRIES: u32 = 6;
 
 /// What is in it.
 type Content = (Vec<Entry>, Vec<SecretBytes>);
@@ -118,6 +126,8 @@ impl Values {
             let _turn = store.turn.lock().await;
             store.record("removed", "all")?;
             if store.sealer.counter().await?.is_some() {
+                // Also what was kept of a change that came to nothing, which was sealed to the next value.
+                store.sealer.increment().await?;
                 store.sealer.increment().await?;
             }
             for path in [store.path.clone(), store.path.with_extension(NEXT)] {
@@ -171,26 +181,39 @@ impl Values {
             let (mut entries, mut values) = store.content().await.map_err(ValuesError::Closed)?;
             edit((&mut entries, &mut values))?;
             make(store.path.parent().unwrap_or(&store.path))?;
-            let counter = match store.sealer.counter().await? {
-                Some(counter) => counter,
-                None => store.sealer.increment().await?,
-            };
-            let draft = Draft {
-                unit: None,
-                entries,
-                counter: counter + 1,
-                at: store.sealer.clock().await?,
-                deadline: None,
-            };
-            let file = store.sealer.seal(draft, &values).await?;
             store.record(change, &name)?;
-            let next = store.path.with_extension(NEXT);
-            write(&next, &file)?;
-            store.sealer.increment().await?;
-            store.sealer.take_over(&next).await?;
-            Ok(())
+            store.commit(&entries, &values).await
         })
         .await
+    }
+
+    /// Twice: what somebody kept of a change that came to nothing was sealed to the first of the two values, and is dead after the second.
+    async fn commit(&self, entries: &[Entry], values: &[SecretBytes]) -> Result<(), ValuesError> {
+        let next = self.path.with_extension(NEXT);
+        let mut counter = match self.sealer.counter().await? {
+            Some(counter) => counter,
+            None => self.sealer.increment().await?,
+        };
+        let mut good = 0;
+        for _ in 0..TRIES {
+            let draft = Draft {
+                unit: None,
+                entries: entries.to_vec(),
+                counter: counter + 1,
+                at: self.sealer.clock().await?,
+                deadline: None,
+            };
+            let file = self.sealer.seal(draft, values).await?;
+            write(&next, &file)?;
+            let reached = self.sealer.increment().await?;
+            self.sealer.take_over(&next).await?;
+            good = if reached == counter + 1 { good + 1 } else { 0 };
+            counter = reached;
+            if good == 2 {
+                return Ok(());
+            }
+        }
+        Err(ValuesError::Disturbed)
     }
 
     async fn content(&self) -> Result<Content, Unusable> {
