@@ -137,7 +137,7 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         heap: Option<u64>,
         /// The files are to be replaced while the service runs: their descriptors are wanted back ([`Request::Keep`]).
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         keep: bool,
     },
     /// Nothing is released; no descriptor comes with it.
@@ -147,11 +147,6 @@ pub enum Reply {
         /// One line: what, why, what to do.
         refused: String,
     },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_false(word: &bool) -> bool {
-    !*word
 }
 
 #[cfg(test)]

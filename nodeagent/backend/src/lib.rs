@@ -33,10 +33,15 @@ pub use grant::{Grant, GrantError, Words};
 pub use identity::{Identity, IdentityError, ResidentKey};
 pub use lease::Lease;
 pub use openbao::{Login, OpenBao};
-pub use tpm::{SealedStore, StoreError, TpmStore, is_sealed_name, sealed_name};
+pub use tpm::{SealedStore, StoreError, TpmStore, is_sealed_name};
 pub use verifier::VerifierStore;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use rempart_core::reference::Reference;
 use rempart_secret::SecretBytes;
@@ -59,7 +64,7 @@ pub struct Fetched {
     pub leases: Vec<Lease>,
 }
 
-/// One place where secrets are kept.
+/// One place where secrets are kept. What is not said here is of a place that leases nothing and holds no login.
 pub trait Backend: Send + Sync {
     /// The values of `wanted`, in that order, read under `role`. Whoever gets leases renews or ends them.
     fn fetch<'a>(
@@ -71,20 +76,30 @@ pub trait Backend: Send + Sync {
 
     /// A fresh result was granted, and the next one is due in `horizon`: gives up whatever is held for roles that are not
     /// granted any more, and renews what would end before. Nothing is renewed at any other time.
-    fn granted<'a>(&'a self, grant: &'a Grant, horizon: Duration) -> Later<'a, ()>;
+    fn granted<'a>(&'a self, _grant: &'a Grant, _horizon: Duration) -> Later<'a, ()> {
+        Box::pin(ready(()))
+    }
 
     /// Whether `role` could be served now, without asking for any secret.
     fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>>;
 
     /// More time for `lease`, under the login that it was given under.
-    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>>;
+    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>> {
+        Box::pin(ready(Err(BackendError::LeaseEnded(lease.role.clone()))))
+    }
 
     /// Whether `lease` still has the login that it was given under; without asking anybody.
-    fn is_alive(&self, lease: &Lease) -> bool;
+    fn is_alive(&self, _lease: &Lease) -> bool {
+        false
+    }
 
     /// Gives these back, and what was asked for by whoever did not wait for it, as far as the server can be reached; the others end with their token or by themselves.
-    fn end(&self, leases: Vec<Lease>) -> Later<'_, ()>;
+    fn end(&self, _leases: Vec<Lease>) -> Later<'_, ()> {
+        Box::pin(ready(()))
+    }
 
     /// Gives up everything: tokens are revoked at the server, and forgotten even when it cannot be reached.
-    fn forget(&self) -> Later<'_, ()>;
+    fn forget(&self) -> Later<'_, ()> {
+        Box::pin(ready(()))
+    }
 }

@@ -2,12 +2,12 @@
 //!
 //! Must never give a value to another role than the one that it was set for, nor under a role that the Verifier, where there is one, does not grant.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rempart_core::reference::{Encoding, Reference};
 use rempart_secret::SecretBytes;
 
-use crate::{Backend, BackendError, Fetched, Grant, GrantSource, Later, Lease, value::decoded};
+use crate::{Backend, BackendError, Fetched, GrantSource, Later, value::decoded};
 
 /// How it is called in messages.
 const SERVER: &str = "this node's TPM";
@@ -59,7 +59,7 @@ impl TpmStore {
 
     async fn read(&self, role: &str, wanted: &[Reference]) -> Result<Fetched, BackendError> {
         let server = || SERVER.to_owned();
-        let names = wanted.iter().map(sealed_name).collect();
+        let names = wanted.iter().map(Reference::name).collect();
         let values = self.store.read(role, names).await.map_err(|error| match error {
             StoreError::Absent(reference) => BackendError::Absent {
                 server: server(),
@@ -73,7 +73,7 @@ impl TpmStore {
             },
             StoreError::Unusable(why) => BackendError::Unfit {
                 server: server(),
-                reference: wanted.iter().map(sealed_name).collect::<Vec<_>>().join(", "),
+                reference: wanted.iter().map(Reference::name).collect::<Vec<_>>().join(", "),
                 why,
             },
             StoreError::Failed(why) => BackendError::Unreachable { server: server(), why },
@@ -85,11 +85,6 @@ impl TpmStore {
             leases: Vec::new(),
         })
     }
-}
-
-/// The name under which the value of `reference` is kept: how it is written is no part of it.
-pub fn sealed_name(reference: &Reference) -> String {
-    format!("{}#{}", reference.place(), reference.field())
 }
 
 /// Whether `reference` is a name under which a value can be kept.
@@ -110,28 +105,7 @@ impl Backend for TpmStore {
         })
     }
 
-    fn granted<'a>(&'a self, _: &'a Grant, _: Duration) -> Later<'a, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
     fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>> {
         Box::pin(self.granted_role(role, grants))
-    }
-
-    /// It leases nothing.
-    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>> {
-        Box::pin(std::future::ready(Err(BackendError::LeaseEnded(lease.role.clone()))))
-    }
-
-    fn is_alive(&self, _: &Lease) -> bool {
-        false
-    }
-
-    fn end(&self, _: Vec<Lease>) -> Later<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn forget(&self) -> Later<'_, ()> {
-        Box::pin(std::future::ready(()))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Holds nothing between two requests.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use rempart_attest::{
     api::{SECRETS, SecretsRequest, SecretsResponse},
@@ -14,7 +14,7 @@ use rempart_secret::SecretBytes;
 use zeroize::Zeroize;
 
 use crate::{
-    Backend, BackendError, Fetched, Grant, GrantSource, Later, Lease,
+    Backend, BackendError, Fetched, Grant, GrantSource, Later,
     error::one_line,
     https::{Connection, HttpsError, Trust},
     value::decoded,
@@ -34,7 +34,12 @@ impl VerifierStore {
 
     async fn ask(&self, role: &str, wanted: &[Reference], grant: &Grant) -> Result<Fetched, BackendError> {
         // A unit may have one secret under several names.
-        let names: Vec<String> = wanted.iter().map(name).collect::<BTreeSet<_>>().into_iter().collect();
+        let names: Vec<String> = wanted
+            .iter()
+            .map(Reference::name)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let request = Wiped(SecretsRequest {
             ear: grant.ear.expose().clone(),
             role: role.to_owned(),
@@ -56,7 +61,7 @@ impl VerifierStore {
             .open(Purpose::Secrets, grant.jti.as_bytes(), &sealed)
             .map_err(|error| malformed(&error.to_string()))?;
         let bundle = SecretBundle::from_cbor(&plaintext).map_err(|error| malformed(&error.to_string()))?;
-        let value = |reference: &Reference| match bundle.0.get(&name(reference)) {
+        let value = |reference: &Reference| match bundle.0.get(&reference.name()) {
             Some(value) => {
                 let value = SecretBytes::build(value.len(), |out| out.copy_from_slice(value));
                 decoded(&self.origin.url(), reference, value)
@@ -102,11 +107,6 @@ impl VerifierStore {
     }
 }
 
-/// How a value is written is no part of its name.
-fn name(reference: &Reference) -> String {
-    format!("{}#{}", reference.place(), reference.field())
-}
-
 /// The token in it is wiped, also when the question is given up half way.
 struct Wiped(SecretsRequest);
 
@@ -130,28 +130,7 @@ impl Backend for VerifierStore {
         })
     }
 
-    fn granted<'a>(&'a self, _: &'a Grant, _: Duration) -> Later<'a, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
     fn ready<'a>(&'a self, role: &'a str, grants: &'a dyn GrantSource) -> Later<'a, Result<(), BackendError>> {
         Box::pin(async move { grants.fresh().await.map_err(BackendError::NoGrant)?.demand(role) })
-    }
-
-    /// It leases nothing.
-    fn renew<'a>(&'a self, lease: &'a Lease) -> Later<'a, Result<Lease, BackendError>> {
-        Box::pin(std::future::ready(Err(BackendError::LeaseEnded(lease.role.clone()))))
-    }
-
-    fn is_alive(&self, _: &Lease) -> bool {
-        false
-    }
-
-    fn end(&self, _: Vec<Lease>) -> Later<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn forget(&self) -> Later<'_, ()> {
-        Box::pin(std::future::ready(()))
     }
 }

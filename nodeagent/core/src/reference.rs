@@ -58,6 +58,10 @@ impl Reference {
     pub fn field(&self) -> &str {
         &self.field
     }
+    /// What it is called in a store whose names are whole references: how its value is written is no part of that.
+    pub fn name(&self) -> String {
+        format!("{}#{}", self.place, self.field)
+    }
     /// How its value is written.
     pub fn encoding(&self) -> Encoding {
         self.encoding

@@ -66,6 +66,20 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Of a question to the agent: its own words (locked, the vault is away), which say what to do, or why there are none.
+    pub fn of_agent(error: zbus::Error) -> Self {
+        const SAYS: [&str; 2] = [
+            "org.freedesktop.DBus.Error.Failed",
+            "org.freedesktop.DBus.Error.InvalidArgs",
+        ];
+        match error {
+            zbus::Error::MethodError(name, Some(why), _) if SAYS.contains(&name.as_str()) => Self::Refused(why),
+            error => error.into(),
+        }
+    }
+}
+
 impl From<zbus::Error> for Failure {
     fn from(error: zbus::Error) -> Self {
         match &error {

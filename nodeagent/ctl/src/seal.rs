@@ -51,11 +51,11 @@ pub async fn run(agent: &AgentProxy<'_>, asked: &Seal) -> Result<ExitCode, Failu
         Seal::Set { name, role } => {
             let (value, len) = read(name)?;
             let told = agent.seal_set(name, role, len, value.as_fd().into()).await;
-            told.map_err(refused)?;
+            told.map_err(Failure::of_agent)?;
             println!("{} sealed for role {}", one_line(name), one_line(role));
         }
         Seal::List { json } => {
-            let (entries, closed) = agent.seal_list().await.map_err(refused)?;
+            let (entries, closed) = agent.seal_list().await.map_err(Failure::of_agent)?;
             if *json {
                 let entry = |(name, role): &(String, String)| serde_json::json!({"name": name, "role": role});
                 println!("{}", entries.iter().map(entry).collect::<serde_json::Value>());
@@ -71,26 +71,11 @@ pub async fn run(agent: &AgentProxy<'_>, asked: &Seal) -> Result<ExitCode, Failu
         Seal::Remove { name, .. } => {
             // None is --all: the command line has one or the other.
             let removed = agent.seal_remove(name.as_deref().unwrap_or_default()).await;
-            removed.map_err(refused)?;
+            removed.map_err(Failure::of_agent)?;
             println!("{} removed", name.as_deref().map_or_else(|| "all".to_owned(), one_line));
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The agent's own words, which say what to do.
-fn refused(error: zbus::Error) -> Failure {
-    match &error {
-        zbus::Error::MethodError(name, Some(why), _)
-            if matches!(
-                name.as_str(),
-                "org.freedesktop.DBus.Error.Failed" | "org.freedesktop.DBus.Error.InvalidArgs"
-            ) =>
-        {
-            Failure::Refused(why.clone())
-        }
-        _ => error.into(),
-    }
 }
 
 /// Exactly the bytes on standard input, since a value may be binary; of a terminal one line, without its end.

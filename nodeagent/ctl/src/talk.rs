@@ -67,19 +67,19 @@ pub async fn rotate(agent: &AgentProxy<'_>, units: &[ServiceName], all: bool) ->
     for name in names {
         match agent.rotate(name).await {
             Ok(lines) => lines.iter().for_each(|line| println!("{}", one_line(line))),
-            Err(zbus::Error::MethodError(error, Some(why), _)) if error == "org.freedesktop.DBus.Error.Failed" => {
-                failed.push(why);
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => match Failure::of_agent(error) {
+                refused @ Failure::Refused(_) => failed.push(refused),
+                away => return Err(away),
+            },
         }
     }
     match failed.pop() {
         None => Ok(ExitCode::SUCCESS),
         Some(last) => {
-            for why in failed {
-                Failure::Refused(why).report();
+            for refused in failed {
+                refused.report();
             }
-            Err(Failure::Refused(last))
+            Err(last)
         }
     }
 }

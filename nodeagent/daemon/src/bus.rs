@@ -15,7 +15,7 @@ use nix::{
     sys::memfd::{MFdFlags, memfd_create},
 };
 use rempart_api::bus::PATH;
-use rempart_backend::{Backend, BackendError, is_sealed_name, sealed_name};
+use rempart_backend::{Backend, BackendError, is_sealed_name};
 use rempart_core::{
     config::Degraded,
     reference::Reference,
@@ -220,10 +220,7 @@ impl Agent {
         if !first {
             self.node.may_release().map_err(fdo::Error::Failed)?;
         }
-        values
-            .set(&sealed_name(&reference), role, value)
-            .await
-            .map_err(failed)?;
+        values.set(&reference.name(), role, value).await.map_err(failed)?;
         tracing::info!("{name} is sealed for role {role}");
         if first {
             self.node.attest().await;

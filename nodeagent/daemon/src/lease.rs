@@ -120,10 +120,33 @@ struct Start {
 }
 
 impl Held {
+    fn new(invocation: String, role: String, on_rotate: OnRotate) -> Self {
+        Self {
+            invocation,
+            role,
+            on_rotate,
+            leases: Vec::new(),
+            replaced: Vec::new(),
+            files: None,
+            rotation: None,
+            since: Instant::now(),
+        }
+    }
+
     /// Whether it holds anything that ends.
     fn ends(&self) -> bool {
         !(self.leases.is_empty() && self.replaced.is_empty())
     }
+
+    /// Whether anything is to be done about it some time.
+    fn is_pending(&self) -> bool {
+        self.ends() || self.rotation.is_some()
+    }
+}
+
+/// What `unit` holds, if it is of this start.
+fn of_start<'a>(held: &'a mut BTreeMap<String, Held>, unit: &str, invocation: &str) -> Option<&'a mut Held> {
+    held.get_mut(unit).filter(|held| held.invocation == invocation)
 }
 
 /// A rotation whose time has come.
@@ -171,23 +194,13 @@ impl Leases {
         let known: BTreeMap<String, Start> =
             kept::of_boot(&memory, &clock::boot_word(), "leases of before end unattended").unwrap_or_default();
         for (unit, start) in known.into_iter().filter(|(unit, _)| !unit.contains('/')) {
-            held.insert(
-                unit,
-                Held {
-                    invocation: start.invocation,
-                    role: start.role,
-                    on_rotate: if start.restart {
-                        OnRotate::Restart
-                    } else {
-                        OnRotate::None
-                    },
-                    leases: Vec::new(),
-                    replaced: Vec::new(),
-                    files: None,
-                    rotation: Some((Instant::now(), Why::AgentAgain)),
-                    since: Instant::now(),
-                },
-            );
+            let on_rotate = match start.restart {
+                true => OnRotate::Restart,
+                false => OnRotate::None,
+            };
+            let rotation = Some((Instant::now(), Why::AgentAgain));
+            let known = Held::new(start.invocation, start.role, on_rotate);
+            held.insert(unit, Held { rotation, ..known });
         }
         Arc::new(Self {
             replacer,
@@ -207,16 +220,9 @@ impl Leases {
                 Some(known) if known.invocation != invocation => held.remove(unit),
                 _ => None,
             };
-            let now = held.entry(unit.to_owned()).or_insert_with(|| Held {
-                invocation: invocation.to_owned(),
-                role: role.to_owned(),
-                on_rotate,
-                leases: Vec::new(),
-                replaced: Vec::new(),
-                files: None,
-                rotation: None,
-                since: Instant::now(),
-            });
+            let now = held
+                .entry(unit.to_owned())
+                .or_insert_with(|| Held::new(invocation.to_owned(), role.to_owned(), on_rotate));
             now.leases.extend(leases.into_iter().map(Timed::fresh));
             self.write(&held);
             before
@@ -227,8 +233,7 @@ impl Leases {
 
     /// Takes the files of that start in its keeping.
     pub fn keep(&self, unit: &str, invocation: &str, files: Files) {
-        let mut held = self.held();
-        if let Some(held) = held.get_mut(unit).filter(|held| held.invocation == invocation) {
+        if let Some(held) = of_start(&mut self.held(), unit, invocation) {
             held.files = Some(Arc::new(files));
         }
     }
@@ -477,8 +482,7 @@ impl Leases {
             }
             Err(NotReplaced::Never(never)) => {
                 tracing::error!("{unit} will be started again for new secrets: {never}");
-                let mut held = self.held();
-                if let Some(held) = held.get_mut(unit).filter(|held| held.invocation == invocation) {
+                if let Some(held) = of_start(&mut self.held(), unit, invocation) {
                     held.files = None;
                 }
             }
@@ -488,7 +492,7 @@ impl Leases {
     /// The unit holds `leases` now; what it held before it may still use.
     fn replaced(&self, unit: &str, invocation: &str, leases: Vec<Lease>) -> bool {
         let mut held = self.held();
-        let Some(now) = held.get_mut(unit).filter(|held| held.invocation == invocation) else {
+        let Some(now) = of_start(&mut held, unit, invocation) else {
             // It has ended meanwhile, and nobody has seen them.
             let backend = self.replacer.backend.clone();
             tokio::spawn(async move { drop(timeout(EXCHANGE, backend.end(leases)).await) });
@@ -504,8 +508,7 @@ impl Leases {
 
     /// It has new secrets and could not be told: all of it once more.
     fn again(&self, unit: &str, invocation: &str, why: Why) {
-        let mut held = self.held();
-        if let Some(held) = held.get_mut(unit).filter(|held| held.invocation == invocation) {
+        if let Some(held) = of_start(&mut self.held(), unit, invocation) {
             held.rotation = Some((Instant::now() + PATIENCE, why));
         }
     }
@@ -562,7 +565,7 @@ impl Leases {
         let starts: Vec<(String, String)> = {
             let held = self.held();
             held.iter()
-                .filter(|(_, held)| held.ends() || held.files.is_some() || held.rotation.is_some())
+                .filter(|(_, held)| held.is_pending() || held.files.is_some())
                 .map(|(unit, held)| (unit.clone(), held.invocation.clone()))
                 .collect()
         };
@@ -588,7 +591,7 @@ impl Leases {
             })
         };
         let held = self.held();
-        let ends = held.iter().filter(|(_, held)| held.ends() || held.rotation.is_some());
+        let ends = held.iter().filter(|(_, held)| held.is_pending());
         ends.map(told).collect()
     }
 
@@ -598,7 +601,7 @@ impl Leases {
             role: held.role.clone(),
             restart: held.on_rotate != OnRotate::None,
         };
-        let ends = held.iter().filter(|(_, held)| held.ends() || held.rotation.is_some());
+        let ends = held.iter().filter(|(_, held)| held.is_pending());
         let starts: BTreeMap<&String, Start> = ends.map(|(unit, held)| (unit, start(held))).collect();
         let follows = "after a restart of the agent leases end unattended";
         kept::keep(&self.memory, &clock::boot_word(), &starts, follows);

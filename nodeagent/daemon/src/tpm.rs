@@ -67,14 +67,7 @@ impl TpmLine {
         &self,
         work: impl FnOnce(&mut Tpm) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, JobError> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let job: Job = Box::new(move |slot| drop(answer.send(slot.use_for(work))));
-        // The line is full when the TPM hangs: trying is enough, each of us stands in it once.
-        self.queue(job)?;
-        match tokio::time::timeout(JOB, answered).await {
-            Ok(answer) => Ok(answer.map_err(|_| JobError::ThreadGone)??),
-            Err(_) => Err(JobError::Slow(JOB)),
-        }
+        Ok(self.wait_for(|slot| slot.use_for(work)).await??)
     }
 
     /// As [`TpmLine::run`], for work that opens the TPM by itself: it is closed before.
@@ -82,11 +75,20 @@ impl TpmLine {
         &self,
         work: impl FnOnce(&TpmOptions) -> T + Send + 'static,
     ) -> Result<T, JobError> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let job: Job = Box::new(move |slot| {
+        let alone = |slot: &mut Slot| {
             slot.open = None;
-            drop(answer.send(work(&slot.options)));
-        });
+            work(&slot.options)
+        };
+        self.wait_for(alone).await
+    }
+
+    async fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Slot) -> T + Send + 'static,
+    ) -> Result<T, JobError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |slot| drop(answer.send(work(slot))));
+        // The line is full when the TPM hangs: trying is enough, each of us stands in it once.
         self.queue(job)?;
         match tokio::time::timeout(JOB, answered).await {
             Ok(answer) => answer.map_err(|_| JobError::ThreadGone),

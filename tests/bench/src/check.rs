@@ -8,7 +8,7 @@ use rempart_harness::Container;
 
 use crate::{
     credential,
-    node::{Node, VALUE, opt_in, talk},
+    node::{Node, VALUE, opt_in, sha256, talk},
     stamp::SECRET,
 };
 
@@ -69,8 +69,7 @@ pub fn all(deb: &Path) -> Result<bool> {
 
     let (started, said) = talk(inside, &["systemctl", "start", "prover.service"], "")?;
     let proof = inside.output(&["cat", "/run/prover/proof"])?;
-    let (_, digest) = talk(inside, &["sha256sum"], VALUE)?;
-    let wanted = format!("{} absent", digest.trim_end_matches(['-', ' ']));
+    let wanted = format!("{} absent", sha256(inside, VALUE)?);
     let log = || inside.journal("prover.service").unwrap_or_default();
     report.row(
         "a-unit-gets-its-password-from-openbao",
@@ -125,10 +124,7 @@ pub fn all(deb: &Path) -> Result<bool> {
 /// New values in the files of a service that goes on running.
 fn rotation(node: &Node, report: &mut Report) -> Result<()> {
     let inside = &node.container;
-    let digest = |text: &str| -> Result<String> {
-        let (_, digest) = talk(inside, &["sha256sum"], text)?;
-        Ok(digest.trim_end_matches(['-', ' ']).to_owned())
-    };
+    let digest = |text: &str| sha256(inside, text);
     let proof = || inside.output(&["cat", "/run/rotor/proof"]);
     let told = |digest: &str| {
         let told = || Ok(proof()?.starts_with(digest));
@@ -166,8 +162,7 @@ fn rotation(node: &Node, report: &mut Report) -> Result<()> {
 /// What `rempart run` and `rempart validate` get from the agent.
 fn operators_commands(inside: &Container, report: &mut Report) -> Result<()> {
     let shell = |script: &str| talk(inside, &["sh", "-c", script], "");
-    let (_, digest) = talk(inside, &["sha256sum"], &format!("{VALUE} more"))?;
-    let digest = digest.trim_end_matches(['-', ' ']);
+    let digest = sha256(inside, &format!("{VALUE} more"))?;
     for name in ["run-gives-a-service-its-secret", "run-gives-it-again"] {
         let (_, said) = shell("printf ' more' | rempart run told; echo $?")?;
         report.row(name, said == format!("{digest}\n7"), || {
@@ -187,7 +182,7 @@ fn operators_commands(inside: &Container, report: &mut Report) -> Result<()> {
         || said.clone(),
     );
     let (_, said) = command("other")?;
-    let refused = said.starts_with("77\n") && said.contains("[run] roles") && !said.contains(digest);
+    let refused = said.starts_with("77\n") && said.contains("[run] roles") && !said.contains(&digest);
     report.row("run-gives-a-command-no-other-role", refused, || said.clone());
 
     // The same role in a unit that is not of run's making: its name says so, and that is all root can choose.

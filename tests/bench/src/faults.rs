@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::{
     check::Report,
     load,
-    node::{Node, VALUE, opt_in, talk},
+    node::{Node, VALUE, opt_in, sha256, talk},
     stamp::SECRET,
 };
 
@@ -58,11 +58,11 @@ pub fn all(deb: &Path) -> Result<bool> {
         || format!("{played:?}"),
     );
 
-    let (_, digest) = talk(&node.container, &["sha256sum"], VALUE)?;
+    let digest = sha256(&node.container, VALUE)?;
     let mut faults = Faults {
         node,
         report: Report::of("faults"),
-        digest: digest.trim_end_matches(['-', ' ']).to_owned(),
+        digest,
     };
     faults.works("before")?;
     faults.node.container.run(&["systemctl", "start", "sleeper.service"])?;

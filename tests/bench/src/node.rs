@@ -278,3 +278,9 @@ pub fn talk(container: &Container, arguments: &[&str], input: &str) -> Result<(b
         String::from_utf8_lossy(&said).trim_end().to_owned(),
     ))
 }
+
+/// SHA-256 of `text` in hexadecimal, by the program that the units inside use.
+pub fn sha256(container: &Container, text: &str) -> Result<String> {
+    let (_, digest) = talk(container, &["sha256sum"], text)?;
+    Ok(digest.trim_end_matches(['-', ' ']).to_owned())
+}

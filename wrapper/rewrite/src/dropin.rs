@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use rempart_api::{
-    agent::{Deliver, lock_limit},
+    agent::lock_limit,
     path::{CREDENTIALS_SOCKET, WRAP},
 };
 use rempart_core::unitfile::{Assignment, Entry, OptIn, Source, entries, read_opt_in};
@@ -86,7 +86,7 @@ fn wrapping(files: &[Source<'_>], opt_in: &OptIn) -> Result<String, Defect> {
     if let Some(key) = service.root {
         return Err(Defect::OtherRoot(key));
     }
-    let names = credentials(opt_in);
+    let names: Vec<&str> = opt_in.credentials().collect();
     if let Some((file, line, name)) = service.credentials.iter().find(|own| names.contains(&own.2.as_str())) {
         return Err(Defect::OwnCredential {
             file: file.clone(),
@@ -95,23 +95,6 @@ fn wrapping(files: &[Source<'_>], opt_in: &OptIn) -> Result<String, Defect> {
         });
     }
     Ok(service.text(opt_in.heap, &names))
-}
-
-/// The names that systemd has to ask the agent for.
-fn credentials(opt_in: &OptIn) -> Vec<&str> {
-    let secrets = opt_in
-        .secrets
-        .iter()
-        .map(|secret| (secret.name.as_str(), secret.deliver));
-    let templates = opt_in
-        .templates
-        .iter()
-        .map(|template| (template.name.as_str(), template.deliver));
-    secrets
-        .chain(templates)
-        .filter(|(_, deliver)| *deliver == Deliver::Credential)
-        .map(|(name, _)| name)
-        .collect()
 }
 
 impl Service {

@@ -248,6 +248,16 @@ mod tests {
         }
     }
 
+    /// A file whose link in `dir` leads to descriptor `number`.
+    fn linked(dir: &tempfile::TempDir, name: &str, number: i32) -> Item {
+        let link = dir.path().join(name);
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{number}"), &link).expect("link");
+        Item {
+            path: Some(link.to_string_lossy().into_owned()),
+            ..item(name, Deliver::File)
+        }
+    }
+
     #[test]
     fn a_secret_descriptor_is_named_in_the_environment_and_survives_exec() {
         let mut environment = BTreeMap::new();
@@ -302,13 +312,8 @@ mod tests {
         let count = usize::try_from(FILE_FD_BASE - SECRET_FD_BASE).expect("positive") + 5;
         let mut items: Vec<Item> = (0..count).map(|i| item(&format!("S{i}"), Deliver::Fd)).collect();
         for name in ["first", "second"] {
-            let link = dir.path().join(name);
-            let number = usize::try_from(FILE_FD_BASE).expect("positive") + items.len();
-            std::os::unix::fs::symlink(format!("/proc/self/fd/{number}"), &link).expect("link");
-            items.push(Item {
-                path: Some(link.to_string_lossy().into_owned()),
-                ..item(name, Deliver::File)
-            });
+            let number = FILE_FD_BASE + i32::try_from(items.len()).expect("small");
+            items.push(linked(&dir, name, number));
         }
         // Here a descriptor would have sat on the number of a file, had it come first.
         items.swap(0, count);
@@ -332,12 +337,7 @@ mod tests {
     #[test]
     fn a_file_is_sealed_at_its_number() {
         let dir = tempfile::tempdir().expect("dir");
-        let link = dir.path().join("A");
-        std::os::unix::fs::symlink("/proc/self/fd/237", &link).expect("link");
-        let item = Item {
-            path: Some(link.to_string_lossy().into_owned()),
-            ..item("A", Deliver::File)
-        };
+        let (link, item) = (dir.path().join("A"), linked(&dir, "A", 237));
         as_file(37, &item, b"content", false, &mut BTreeMap::new()).expect("delivered");
         assert_eq!(std::fs::read(&link).expect("readable"), b"content");
         assert!(std::fs::write(&link, b"other").is_err());
@@ -346,12 +346,7 @@ mod tests {
     #[test]
     fn a_file_that_is_to_be_replaced_can_be_written_by_its_keeper() {
         let dir = tempfile::tempdir().expect("dir");
-        let link = dir.path().join("A");
-        std::os::unix::fs::symlink("/proc/self/fd/238", &link).expect("link");
-        let item = Item {
-            path: Some(link.to_string_lossy().into_owned()),
-            ..item("A", Deliver::File)
-        };
+        let (link, item) = (dir.path().join("A"), linked(&dir, "A", 238));
         let kept = as_file(38, &item, b"content", true, &mut BTreeMap::new()).expect("delivered");
         let kept = std::fs::File::from(kept.expect("a descriptor"));
         std::os::unix::fs::FileExt::write_all_at(&kept, b"changed", 0).expect("the keeper's");
@@ -363,12 +358,7 @@ mod tests {
     #[test]
     fn a_file_has_the_mode_and_owner_of_its_unit_and_stays_sealed() {
         let dir = tempfile::tempdir().expect("dir");
-        let link = dir.path().join("A");
-        std::os::unix::fs::symlink("/proc/self/fd/245", &link).expect("link");
-        let mut item = Item {
-            path: Some(link.to_string_lossy().into_owned()),
-            ..item("A", Deliver::File)
-        };
+        let (link, mut item) = (dir.path().join("A"), linked(&dir, "A", 245));
         let own = nix::unistd::geteuid().as_raw();
         item.access = Access {
             mode: Some(0o640),
@@ -420,12 +410,8 @@ mod tests {
         taken.retain(|file| std::os::fd::AsRawFd::as_raw_fd(file) < 260);
         let dir = tempfile::tempdir().expect("dir");
         let kept = [61, 62, 63].map(|index| {
-            let link = dir.path().join(index.to_string());
-            std::os::unix::fs::symlink(format!("/proc/self/fd/{}", 200 + index), &link).expect("link");
-            let item = Item {
-                path: Some(link.to_string_lossy().into_owned()),
-                ..item("A", Deliver::File)
-            };
+            let number = FILE_FD_BASE + i32::try_from(index).expect("small");
+            let item = linked(&dir, &index.to_string(), number);
             as_file(index, &item, b"x", true, &mut BTreeMap::new()).map_err(|error| error.line())
         });
         for file in kept {

@@ -50,20 +50,18 @@ impl Ids {
 
 fn read(path: &Path) -> io::Result<SecretString> {
     // A pipe would be waited for.
-    let regular = fs::metadata(path)?.is_file();
-    let file = regular
-        .then(|| File::open(path))
-        .transpose()?
-        .ok_or_else(|| io::Error::other("it is no file"))?;
-    let known = file.metadata()?;
-    if !known.is_file() || known.mode() & 0o027 != 0 {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.mode() & 0o027 != 0 {
         return Err(io::Error::other("others may read or change it"));
     }
     let mut text = String::new();
     file.take(MAX_ID + 1).read_to_string(&mut text)?;
-    let secret = SecretString::new(text.trim().to_owned());
-    // The untrimmed text goes the same way.
+    // Wiped as well.
     let whole = SecretString::new(text);
+    let secret = SecretString::new(whole.expose().trim().to_owned());
     let plain = |byte: u8| byte.is_ascii_graphic();
     if whole.expose().len() as u64 > MAX_ID || secret.expose().is_empty() || !secret.expose().bytes().all(plain) {
         return Err(io::Error::other("it holds no id"));

@@ -165,6 +165,28 @@ impl Offline {
 }
 
 impl OptIn {
+    /// Names in the order of [`Self::wanted`].
+    pub fn names(&self) -> impl Iterator<Item = &String> + Clone {
+        let secrets = self.secrets.iter().map(|spec| &spec.name);
+        secrets.chain(self.ingredients.iter().map(|ingredient| &ingredient.name))
+    }
+
+    /// `Role=`; empty when the unit asks for no secret.
+    pub fn role(&self) -> &str {
+        self.role.as_deref().unwrap_or_default()
+    }
+
+    /// What is delivered, and how: the secrets, then the templates.
+    pub fn delivered(&self) -> impl Iterator<Item = (&str, Deliver)> {
+        delivered(&self.secrets, &self.templates)
+    }
+
+    /// What systemd has to ask the agent for.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        let credentials = self.delivered().filter(|(_, deliver)| *deliver == Deliver::Credential);
+        credentials.map(|(name, _)| name)
+    }
+
     /// What is asked of the vault: what the secrets refer to, then what only templates use.
     pub fn wanted(&self) -> Vec<Reference> {
         let secrets = self.secrets.iter().map(|spec| &spec.reference);
@@ -620,16 +642,8 @@ impl Draft {
             })
         };
         let secrets: Vec<SecretSpec> = self.secrets.into_iter().map(resolve).collect::<Result<_, Error>>()?;
-        let files = self
-            .templates
-            .iter()
-            .map(|template| (template.name.as_str(), template.deliver));
-        let delivered = secrets
-            .iter()
-            .map(|secret| (secret.name.as_str(), secret.deliver))
-            .chain(files);
         self.access.retain(|_, access| !access.is_usual());
-        let delivered: Vec<_> = delivered.collect();
+        let delivered: Vec<_> = delivered(&secrets, &self.templates).collect();
         let is_file = |name: &String| delivered.contains(&(name.as_str(), Deliver::File));
         let stray = self.access.iter().find(|(name, _)| !is_file(name));
         let stray = stray.map(|(name, access)| match access.mode {
@@ -638,7 +652,7 @@ impl Draft {
         });
         let ingredients = self.ingredients.iter().map(|ingredient| &ingredient.name);
         let names: BTreeSet<&String> = secrets.iter().map(|secret| &secret.name).chain(ingredients).collect();
-        distinct(delivered.into_iter())
+        distinct(delivered.iter().copied())
             .and_then(|()| known(&self.leak_except, &names))
             .and_then(|()| stray.map_or(Ok(()), Err))
             .map_err(|fault| Error {
@@ -648,13 +662,10 @@ impl Draft {
             })?;
         let on_rotate = self.on_rotate.unwrap_or(OnRotate::Restart);
         if on_rotate.is_in_place() {
-            let files = self.templates.iter().map(|template| (&template.name, template.deliver));
-            let mut all = secrets.iter().map(|secret| (&secret.name, secret.deliver)).chain(files);
-            let count = all.clone().count();
-            let fault = match all.find(|(_, deliver)| *deliver != Deliver::File) {
-                Some((name, deliver)) => Some(Fault::NotReplaceable(name.clone(), deliver.word())),
-                None if count == 0 => Some(Fault::NothingToReplace),
-                None => (count > MAX_KEPT).then_some(Fault::TooManyFiles),
+            let fault = match delivered.iter().find(|(_, deliver)| *deliver != Deliver::File) {
+                Some((name, deliver)) => Some(Fault::NotReplaceable((*name).to_owned(), deliver.word())),
+                None if delivered.is_empty() => Some(Fault::NothingToReplace),
+                None => (delivered.len() > MAX_KEPT).then_some(Fault::TooManyFiles),
             };
             if let Some(fault) = fault {
                 return Err(Error { file, line, fault });
@@ -830,6 +841,11 @@ fn name_fits(name: &str, deliver: Deliver) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+fn delivered<'a>(secrets: &'a [SecretSpec], templates: &'a [TemplateSpec]) -> impl Iterator<Item = (&'a str, Deliver)> {
+    let secrets = secrets.iter().map(|spec| (spec.name.as_str(), spec.deliver));
+    secrets.chain(templates.iter().map(|spec| (spec.name.as_str(), spec.deliver)))
 }
 
 /// The variables that the service finds for a secret: `a.b` and `a_b` delivered as descriptors have the same one.

@@ -175,10 +175,8 @@ fn refused(candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
 
 /// Units that are to be reloaded for new secrets, and that systemd cannot reload.
 fn cannot_reload(candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
-    let found = |(candidate, judgement): &(Candidate, Judgement)| {
-        let Judgement::Wrap(_) = judgement else { return None };
-        let sources = candidate.sources().ok()?;
-        let opt_in = read_opt_in(&sources).ok()??;
+    let found = |judged: &(Candidate, Judgement)| {
+        let (candidate, (sources, opt_in)) = (&judged.0, wrapped(judged)?);
         (opt_in.on_rotate == OnRotate::Reload && !can_reload(&sources)).then(|| {
             Finding::of_unit(
                 candidate.name(),
@@ -209,10 +207,19 @@ fn can_reload(sources: &[Source<'_>]) -> bool {
 
 /// Units with a secret that systemd itself puts into a file: allowed, and to be known.
 fn to_systemd(candidates: &[(Candidate, Judgement)]) -> Vec<&str> {
-    let lent = candidates
-        .iter()
-        .filter(|(_, judgement)| matches!(judgement, Judgement::Wrap(text) if text.contains("\nLoadCredential=")));
+    let lends = |judged: &&(Candidate, Judgement)| {
+        wrapped(judged).is_some_and(|(_, opt_in)| opt_in.credentials().next().is_some())
+    };
+    let lent = candidates.iter().filter(lends);
     lent.map(|(candidate, _)| candidate.name()).collect()
+}
+
+/// What a unit that will be wrapped opted into, and its files.
+fn wrapped((candidate, judgement): &(Candidate, Judgement)) -> Option<(Vec<Source<'_>>, OptIn)> {
+    let Judgement::Wrap(_) = judgement else { return None };
+    let sources = candidate.sources().ok()?;
+    let opt_in = read_opt_in(&sources).ok()??;
+    Some((sources, opt_in))
 }
 
 /// Drop-ins that would opt in every service, which is ignored.
@@ -321,7 +328,7 @@ async fn at_the_agent(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) 
                 None,
             )),
             Err(error) => {
-                skipped(&format!("what the agent has recorded: {}", told_by_the_agent(error)));
+                skipped(&format!("what the agent has recorded: {}", Failure::of_agent(error)));
                 break;
             }
         }
@@ -332,10 +339,8 @@ async fn at_the_agent(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) 
 
 /// Secrets that the agent does not get, asked under the unit's role. No value comes back.
 async fn in_the_vault(agent: &AgentProxy<'_>, candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
-    let with_secrets = |(candidate, judgement): &(Candidate, Judgement)| -> Option<(String, OptIn, Vec<Place>)> {
-        let Judgement::Wrap(_) = judgement else { return None };
-        let sources = candidate.sources().ok()?;
-        let opt_in = read_opt_in(&sources).ok()??;
+    let with_secrets = |judged: &(Candidate, Judgement)| -> Option<(String, OptIn, Vec<Place>)> {
+        let (candidate, (sources, opt_in)) = (&judged.0, wrapped(judged)?);
         let places = opt_in
             .secrets
             .iter()
@@ -356,20 +361,12 @@ async fn in_the_vault(agent: &AgentProxy<'_>, candidates: &[(Candidate, Judgemen
                 findings.extend(refused.map(|(why, place)| not_given(&unit, why, place)));
             }
             Err(error) => {
-                skipped(&format!("secrets and roles: {}", told_by_the_agent(error)));
+                skipped(&format!("secrets and roles: {}", Failure::of_agent(error)));
                 break;
             }
         }
     }
     findings
-}
-
-/// The agent's own words (locked, the vault is away), or why there are none.
-fn told_by_the_agent(error: zbus::Error) -> String {
-    match error {
-        zbus::Error::MethodError(name, Some(why), _) if name == "org.freedesktop.DBus.Error.Failed" => why,
-        error => Failure::from(error).to_string(),
-    }
 }
 
 /// The agent's line says what and, behind a semicolon, what to do.

@@ -7,14 +7,14 @@
 use std::{sync::Arc, time::Duration};
 
 use rempart_api::agent::Deliver;
-use rempart_core::{audit::What, unitfile::OptIn};
+use rempart_core::unitfile::OptIn;
 use rempart_secret::SecretBytes;
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use super::{
     Refusal, Releases,
     caller::{Caller, Peer, claimed},
-    socket::{RELEASE, SYSTEMD, in_time},
+    socket::{RELEASE, SYSTEMD, in_time, released},
     stale::copies,
     starts::Answer,
     template,
@@ -24,13 +24,6 @@ use super::{
 const MOST: usize = 1 << 20;
 /// What is written to a peer that is refused, in bytes: well above that.
 const SPOILING: usize = 16 << 20;
-
-/// Whether systemd is to ask for something of the unit's.
-pub fn has_credentials(opt_in: &OptIn) -> bool {
-    let secrets = opt_in.secrets.iter().map(|secret| secret.deliver);
-    let templates = opt_in.templates.iter().map(|template| template.deliver);
-    secrets.chain(templates).any(|deliver| deliver == Deliver::Credential)
-}
 
 /// References that are delivered in modes of which `which` is true. A template may hold each of the unit's secrets.
 pub fn named(opt_in: &OptIn, which: impl Fn(Deliver) -> bool) -> Vec<String> {
@@ -118,7 +111,7 @@ impl Releases {
         if let Some(held) = self.held(caller)? {
             return Ok(held);
         }
-        if !has_credentials(opt_in) {
+        if opt_in.credentials().next().is_none() {
             // Nothing is fetched for what can be given to nobody.
             return Ok(Arc::default());
         }
@@ -150,13 +143,8 @@ impl Releases {
 
     /// Before one of them leaves the agent.
     fn record(&self, caller: &Caller, opt_in: &OptIn, age: Option<Duration>) -> Result<(), Refusal> {
-        let record = What::Released {
-            unit: caller.unit.clone(),
-            invocation: caller.invocation.clone(),
-            role: opt_in.role.clone().unwrap_or_default(),
-            secrets: named(opt_in, |deliver| deliver == Deliver::Credential),
-            stale_s: age.map(|age| age.as_secs()),
-        };
+        let secrets = named(opt_in, |deliver| deliver == Deliver::Credential);
+        let record = released(&caller.unit, &caller.invocation, opt_in, secrets, age);
         self.audit.record(record).map_err(Refusal::Record)
     }
 }
@@ -192,20 +180,20 @@ mod tests {
         let both = opt_in("Secret=A=kv/a#a\nSecret=b:credential=kv/b#b\n");
         let credential = |deliver| deliver == Deliver::Credential;
         let other = |deliver| deliver != Deliver::Credential;
-        assert!(has_credentials(&both));
+        assert_eq!(both.credentials().collect::<Vec<_>>(), ["b"]);
         assert_eq!(
             (named(&both, credential), named(&both, other)),
             (vec!["kv/b#b".into()], vec!["kv/a#a".into()])
         );
         let template = opt_in("Secret=A=kv/a#a\nSecret=c:template=kv/c#c\nTemplate=t:credential=/etc/t\n");
-        assert!(has_credentials(&template));
+        assert_eq!(template.credentials().collect::<Vec<_>>(), ["t"]);
         assert_eq!(
             named(&template, credential),
             ["kv/a#a", "kv/c#c"],
             "each can stand in it"
         );
         assert_eq!(named(&template, other), ["kv/a#a"]);
-        assert!(!has_credentials(&opt_in("Secret=A=kv/a#a\n")));
+        assert_eq!(opt_in("Secret=A=kv/a#a\n").credentials().count(), 0);
     }
 
     #[test]

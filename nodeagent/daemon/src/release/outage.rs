@@ -4,11 +4,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rempart_backend::{BackendError, Fetched};
-use rempart_core::{reference::Reference, unitfile::Offline};
+use rempart_backend::{Backend, BackendError, Fetched, GrantSource};
+use rempart_core::unitfile::{Offline, OptIn};
+use tokio::time::timeout;
 
 use super::stale::Stale;
 use crate::sealed::Copies;
+
+/// Time for the vault alone.
+const SILENCE: Duration = Duration::from_secs(25);
+
+/// That values are not the vault's of now.
+pub struct StandIn {
+    /// How old they are.
+    pub age: Duration,
+    /// Why the vault gave none.
+    pub why: String,
+}
 
 /// Both keepers.
 #[derive(Clone)]
@@ -25,39 +37,49 @@ impl Outage {
         [self.stale.told(), self.copies.told()].concat()
     }
 
-    /// To be asked for before the vault is.
-    pub fn epoch(&self) -> u64 {
-        self.copies.epoch()
-    }
-
     /// The node is locked: what is in memory is wiped, and what was asked for before is not kept.
     pub fn forget(&self) {
         self.copies.advance();
         self.stale.forget();
     }
 
-    /// The vault's answer for `unit`, which was asked `since` that epoch, or what may stand in for it, and how old that is.
-    pub async fn judge(
+    /// The vault's answer to all that `unit` wants, or what may stand in for it.
+    pub async fn fetch(
         &self,
+        backend: &dyn Backend,
+        grants: &dyn GrantSource,
         unit: &str,
-        role: &str,
-        wanted: &[Reference],
-        offline: Offline,
-        since: u64,
-        answer: Result<Fetched, BackendError>,
-    ) -> Result<(Fetched, Option<Duration>), BackendError> {
+        opt_in: &OptIn,
+    ) -> Result<(Fetched, Option<StandIn>), BackendError> {
+        let (wanted, role) = (opt_in.wanted(), opt_in.role());
+        if wanted.is_empty() {
+            return Ok((Fetched::default(), None));
+        }
+        // Before the vault is asked: a no that comes meanwhile counts.
+        let since = self.copies.epoch();
+        // Silence is an answer too: for a unit that may start without the vault, there is time left for that.
+        let answer = timeout(SILENCE, backend.fetch(role, &wanted, grants)).await;
+        let answer = answer.unwrap_or_else(|_| {
+            Err(BackendError::Unreachable {
+                server: "the vault".into(),
+                why: format!("no answer within {} s", SILENCE.as_secs()),
+            })
+        });
+        let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let offline = opt_in.offline;
         let judged = self
             .copies
-            .judge(unit, role, wanted, offline.sealed(), since, answer)
+            .judge(unit, role, &wanted, offline.sealed(), since, answer)
             .await;
-        match offline {
+        let (fetched, age) = match offline {
             Offline::Sealed(_) => judged,
             // Somebody has said no since it was asked for.
-            _ if judged.is_ok() && self.epoch() != since => judged,
+            _ if judged.is_ok() && self.copies.epoch() != since => judged,
             Offline::Strict | Offline::Stale(_) => {
                 let answer = judged.map(|(fetched, _)| fetched);
-                self.stale.judge(unit, role, wanted, offline.stale(), answer)
+                self.stale.judge(unit, role, &wanted, offline.stale(), answer)
             }
-        }
+        }?;
+        Ok((fetched, age.map(|age| StandIn { age, why })))
     }
 }

@@ -22,7 +22,7 @@ use rempart_api::{
     line::{self, LineError, MAX_LINE},
 };
 use rempart_backend::{Backend, Lease};
-use rempart_core::{audit::What, config::Degraded, unitfile::OptIn};
+use rempart_core::{config::Degraded, unitfile::OptIn};
 use rempart_secret::SecretBytes;
 use rempart_secretmem::{TransferError, receive_part};
 use tokio::{io::Interest, net::UnixStream, time::timeout};
@@ -30,7 +30,7 @@ use tokio::{io::Interest, net::UnixStream, time::timeout};
 use super::{
     layout::Delivery,
     outage::Outage,
-    socket::{fingerprints, watch},
+    socket::{fingerprints, released, watch},
     stale::copies,
     template,
     units::Units,
@@ -42,7 +42,7 @@ use crate::{
     systemd::manager,
 };
 
-/// Time for the vault.
+/// Time for systemd.
 const SILENCE: Duration = Duration::from_secs(25);
 /// What a tail is overwritten with at a time.
 const ZERO: [u8; 4096] = [0; 4096];
@@ -161,20 +161,12 @@ impl Replacer {
         checked
             .map_err(|error| not_yet(&error))?
             .map_err(|refusal| not_yet(&refusal))?;
-        let (opt_in, wanted) = (&files.opt_in, files.opt_in.wanted());
-        let role = opt_in.role.as_deref().unwrap_or_default();
         let results = Results(self.node.clone());
-        let since = self.outage.epoch();
-        let answer = Box::pin(timeout(SILENCE, self.backend.fetch(role, &wanted, &results))).await;
-        let answer = answer.map_err(|_| not_yet(&"the vault did not answer in time"))?;
-        let judged = self
-            .outage
-            .judge(unit, role, &wanted, opt_in.offline, since, answer)
-            .await;
-        let (fetched, age) = judged.map_err(|error| not_yet(&error))?;
-        if age.is_some() {
+        let fetch = self.outage.fetch(&*self.backend, &results, unit, &files.opt_in);
+        let (fetched, stand_in) = Box::pin(fetch).await.map_err(|error| not_yet(&error))?;
+        if let Some(stand_in) = stand_in {
             // The service has those already.
-            return Err(not_yet(&"the vault is away"));
+            return Err(NotReplaced::NotYet(stand_in.why));
         }
         let mut leases = fetched.leases;
         let replaced = self.put(unit, invocation, files, fetched.values).await;
@@ -201,13 +193,8 @@ impl Replacer {
         let prints = fingerprints(unit, opt_in, &[&known, &values]).map_err(|refusal| not_yet(&refusal))?;
         let next = copies(&values);
         let deliveries = template::deliveries(unit, opt_in, values).map_err(|refusal| not_yet(&refusal))?;
-        let record = What::Released {
-            unit: unit.to_owned(),
-            invocation: invocation.to_owned(),
-            role: opt_in.role.clone().unwrap_or_default(),
-            secrets: opt_in.wanted().iter().map(ToString::to_string).collect(),
-            stale_s: None,
-        };
+        let secrets = opt_in.wanted().iter().map(ToString::to_string).collect();
+        let record = released(unit, invocation, opt_in, secrets, None);
         self.audit.record(record).map_err(|error| not_yet(&error))?;
         // Of another start it would be the wrong output.
         self.still_runs(unit, invocation).await?;

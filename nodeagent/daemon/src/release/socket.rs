@@ -15,7 +15,7 @@ use rempart_api::{
     guard::Mode,
     line::{self, LineError},
 };
-use rempart_backend::{Backend, BackendError, Fetched};
+use rempart_backend::Backend;
 use rempart_core::{
     audit::What,
     config::Degraded,
@@ -34,10 +34,10 @@ use zbus::Connection;
 use super::{
     Refusal, Units,
     caller::{Caller, Peer},
-    credential::{has_credentials, named},
+    credential::named,
     layout::{Layout, lay_out},
     links,
-    outage::Outage,
+    outage::{Outage, StandIn},
     replace::{self, Files},
     stale::copies,
     starts::Starts,
@@ -58,8 +58,6 @@ pub const SYSTEMD: Duration = Duration::from_secs(10);
 /// Time for Verifier, vault and guard together. With the two above it stays under the wrapper's own 60 s, so that the
 /// wrapper gets a reason and not silence.
 pub const RELEASE: Duration = Duration::from_secs(35);
-/// Time for the vault alone.
-const SILENCE: Duration = Duration::from_secs(25);
 /// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
 const MAX_CONVERSATIONS: usize = 256;
 const MAX_OF_USER: usize = 32;
@@ -287,39 +285,25 @@ impl Releases {
         caller: &Caller,
         opt_in: &OptIn,
     ) -> Result<(Vec<SecretBytes>, Option<Duration>), Refusal> {
-        let wanted = opt_in.wanted();
-        let role = opt_in.role.as_deref().unwrap_or_default();
-        let (fetched, age) = match wanted.as_slice() {
-            [] => (Fetched::default(), None),
-            wanted => {
-                let results = Results(self.node.clone());
-                let since = self.outage.epoch();
-                let fetch = self.backend.fetch(role, wanted, &results);
-                // Silence is an answer too: for a unit that may start without the vault, there is time left for that.
-                let answer = timeout(SILENCE, fetch).await.unwrap_or_else(|_| {
-                    Err(BackendError::Unreachable {
-                        server: "the vault".into(),
-                        why: format!("no answer within {} s", SILENCE.as_secs()),
-                    })
-                });
-                let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-                let judged = self
-                    .outage
-                    .judge(&caller.unit, role, wanted, opt_in.offline, since, answer)
-                    .await?;
-                if let Some(age) = judged.1 {
-                    tracing::warn!(
-                        "{} gets values of {} s ago, as Offline= says: {why}",
-                        caller.unit,
-                        age.as_secs()
-                    );
-                }
-                judged
-            }
-        };
+        let results = Results(self.node.clone());
+        let fetch = self.outage.fetch(&*self.backend, &results, &caller.unit, opt_in);
+        let (fetched, stand_in) = fetch.await?;
+        let age = stand_in.map(|StandIn { age, why }| {
+            let seconds = age.as_secs();
+            tracing::warn!(
+                "{} gets values of {seconds} s ago, as Offline= says: {why}",
+                caller.unit
+            );
+            age
+        });
         // Whatever becomes of this release, they are somebody's.
-        self.leases
-            .hold(&caller.unit, &caller.invocation, role, opt_in.on_rotate, fetched.leases);
+        self.leases.hold(
+            &caller.unit,
+            &caller.invocation,
+            opt_in.role(),
+            opt_in.on_rotate,
+            fetched.leases,
+        );
         Ok((fetched.values, age))
     }
 
@@ -329,7 +313,7 @@ impl Releases {
         caller: &Caller,
         opt_in: &OptIn,
     ) -> Result<(Layout, Option<Vec<SecretBytes>>), Refusal> {
-        let (values, age) = if has_credentials(opt_in) {
+        let (values, age) = if opt_in.credentials().next().is_some() {
             // Of the answer that systemd has got a part of already.
             let answer = self.answer_before(caller)?;
             (copies(&answer.values), answer.age)
@@ -355,13 +339,8 @@ impl Releases {
         }
         // The vault took its time; the node may have been locked meanwhile.
         self.node.may_release().map_err(Refusal::Node)?;
-        let record = What::Released {
-            unit: caller.unit.clone(),
-            invocation: caller.invocation.clone(),
-            role: opt_in.role.clone().unwrap_or_default(),
-            secrets: named(opt_in, |deliver| deliver != Deliver::Credential),
-            stale_s: age.map(|age| age.as_secs()),
-        };
+        let secrets = named(opt_in, |deliver| deliver != Deliver::Credential);
+        let record = released(&caller.unit, &caller.invocation, opt_in, secrets, age);
         self.audit.record(record).map_err(Refusal::Record)?;
         self.starts.complete(&caller.unit, &caller.invocation);
         Ok((layout, kept))
@@ -435,6 +414,23 @@ struct Released {
     keep: Option<(OptIn, Vec<SecretBytes>)>,
 }
 
+/// The record of a release of `secrets`, to be made before one of them leaves the agent.
+pub(super) fn released(
+    unit: &str,
+    invocation: &str,
+    opt_in: &OptIn,
+    secrets: Vec<String>,
+    age: Option<Duration>,
+) -> What {
+    What::Released {
+        unit: unit.to_owned(),
+        invocation: invocation.to_owned(),
+        role: opt_in.role().to_owned(),
+        secrets,
+        stale_s: age.map(|age| age.as_secs()),
+    }
+}
+
 /// Has the unit's output watched before a secret is in it. What was refused as a leak must not go unseen instead.
 pub(super) async fn watch(
     guard: &Guard,
@@ -465,9 +461,7 @@ pub(super) fn fingerprints(unit: &str, opt_in: &OptIn, sets: &[&[SecretBytes]]) 
     if opt_in.leak.is_none() {
         return Ok(prints);
     }
-    let names = opt_in.secrets.iter().map(|spec| &spec.name);
-    let names = names.chain(opt_in.ingredients.iter().map(|ingredient| &ingredient.name));
-    for (name, value) in sets.iter().flat_map(|values| names.clone().zip(*values)) {
+    for (name, value) in sets.iter().flat_map(|values| opt_in.names().zip(*values)) {
         if opt_in.leak_except.contains(name) {
             continue;
         }

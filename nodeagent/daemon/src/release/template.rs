@@ -27,9 +27,8 @@ const FUEL: u64 = 1_000_000;
 pub fn deliveries(unit: &str, opt_in: &OptIn, mut values: Vec<SecretBytes>) -> Result<Vec<Delivery>, Refusal> {
     let mut rendered = Vec::with_capacity(opt_in.templates.len());
     if !opt_in.templates.is_empty() {
-        let names = opt_in.secrets.iter().map(|spec| &spec.name);
-        let names = names.chain(opt_in.ingredients.iter().map(|ingredient| &ingredient.name));
-        let secrets: BTreeMap<String, Value> = names
+        let secrets: BTreeMap<String, Value> = opt_in
+            .names()
             .zip(&values)
             // What is no text cannot stand in one, and is undefined there.
             .filter_map(|(name, value)| Some((name.clone(), Value::from(std::str::from_utf8(value.expose()).ok()?))))
@@ -46,19 +45,17 @@ pub fn deliveries(unit: &str, opt_in: &OptIn, mut values: Vec<SecretBytes>) -> R
         }
     }
     values.truncate(opt_in.secrets.len());
-    let secrets = opt_in.secrets.iter().map(|spec| (&spec.name, spec.deliver)).zip(values);
-    let files = opt_in
-        .templates
-        .iter()
-        .map(|template| (&template.name, template.deliver))
-        .zip(rendered);
-    let delivery = |((name, deliver), value): ((&String, Deliver), SecretBytes)| Delivery {
-        name: name.clone(),
+    let delivery = |((name, deliver), value): ((&str, Deliver), SecretBytes)| Delivery {
+        name: name.to_owned(),
         deliver,
         access: opt_in.access.get(name).cloned().unwrap_or_default(),
         value,
     };
-    Ok(secrets.chain(files).map(delivery).collect())
+    Ok(opt_in
+        .delivered()
+        .zip(values.into_iter().chain(rendered))
+        .map(delivery)
+        .collect())
 }
 
 /// A regular file, and no longer than it may be; a pipe in its place holds nothing up.

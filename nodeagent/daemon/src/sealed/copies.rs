@@ -340,25 +340,24 @@ impl Copies {
     async fn settle(&self, known: &mut Known) -> Result<(), Unusable> {
         if known.due.is_some() {
             self.pay(known).await?;
+        } else if !known.recovered {
+            self.recover().await?;
+            known.recovered = true;
         }
-        self.recover(known).await
+        Ok(())
     }
 
     /// Makes void what is due, and carries over what is not; whether there can have been anything.
     async fn pay(&self, known: &mut Known) -> Result<bool, Unusable> {
-        self.recover(known).await?;
         let Some(due) = known.due.clone() else {
             return Ok(false);
         };
+        // Also what an attempt has left that came to nothing: the counter's next value would bring it to life.
+        self.recover().await?;
         let doomed: HashSet<PathBuf> = match &due {
             Due::All => files(&self.folder, SEALED)?.into_iter().collect(),
             Due::Of(units) => units.iter().map(|unit| self.path(unit)).collect(),
         };
-        // Of an attempt that came to nothing: the counter's next value would bring it to life.
-        known.recovered = false;
-        for path in files(&self.folder, NEXT)? {
-            remove(&path).map_err(failed(&path))?;
-        }
         let counter = self.sealer.counter().await?;
         let mut now = counter;
         for _ in 0..2 {
@@ -372,17 +371,13 @@ impl Copies {
                 }
             }
             now = Some(self.sealer.increment().await?);
-            for path in &doomed {
-                remove(path).map_err(failed(path))?;
-            }
-            known.recovered = false;
-            self.recover(known).await?;
+            self.recover().await?;
         }
         for path in &doomed {
             remove(path).map_err(failed(path))?;
         }
         known.paid(due);
-        known.due = None;
+        (known.due, known.recovered) = (None, true);
         Ok(counter.is_some())
     }
 
@@ -402,14 +397,10 @@ impl Copies {
     }
 
     /// Of files that were sealed to the counter's next value: those whose value has come get their names, the others go.
-    async fn recover(&self, known: &mut Known) -> Result<(), Unusable> {
-        if known.recovered {
-            return Ok(());
-        }
+    async fn recover(&self) -> Result<(), Unusable> {
         for path in files(&self.folder, NEXT)? {
             self.sealer.take_over(&path).await?;
         }
-        known.recovered = true;
         Ok(())
     }
 

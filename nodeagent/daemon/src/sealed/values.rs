@@ -1,6 +1,6 @@
 //! The owner's values in this node's own store (`rempart seal`, `[vault] kind = "tpm"`): one file with all of them.
 //!
-//! Each change seals all values to the counter's next value (`.next`), then lets it go on, then gives the file its name: a power cut in
+//! Each change seals all values to the counter's next value (`.next`), then lets it go on, then gives the file its name, and that twice: a power cut in
 //! between leaves the old or the new one good, and an older file that root kept is void, with a value that was replaced or removed in it.
 //! Must never put a value into a message or a log.
 
