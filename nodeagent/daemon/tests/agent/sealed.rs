@@ -4,12 +4,15 @@
 use std::{
     fs,
     io::{Read, Write},
+    os::fd::AsFd,
     path::PathBuf,
     process::{Output, Stdio},
     time::Duration,
 };
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use rempart_harness::OpenBao;
+use rempart_secretmem::Area;
 use serde_json::json;
 
 use crate::{
@@ -436,4 +439,43 @@ async fn a_machine_without_any_server_is_judged_by_its_tpm_and_says_so() {
     world.start_agent_with(TPM, ALLOW);
     world.wait_for_state("unlocked");
     assert_eq!(served(&world).expect("as it was"), VALUE.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_comes_in_secret_memory_of_its_length_or_not_at_all() {
+    let mut world = World::new().await;
+    world.tpm_words = REGISTERS.to_owned();
+    world.start_agent_with(TPM, ALLOW);
+    world.wait_for_state("unlocked");
+    let proxy = world.agent_on_the_bus().await;
+    // A caller's mistake, or root that wants the agent to read what is cut off under it.
+    let ordinary = memfd_create(c"value", MFdFlags::empty()).expect("a memory file");
+    nix::unistd::ftruncate(&ordinary, 1 << 20).expect("longer");
+    let mut area = Area::create(16).expect("memfd_secret");
+    area.as_mut_slice().copy_from_slice(&[b'x'; 16]);
+    let secret = area.into_descriptor();
+    let (page, folder) = (4096_u32, fs::File::open("/").expect("there"));
+    for (length, descriptor) in [
+        (16_u32, ordinary.as_fd()),
+        (page + 1, secret.as_fd()),
+        (0, secret.as_fd()),
+        (u32::MAX, secret.as_fd()),
+        (16, folder.as_fd()),
+    ] {
+        let arguments = ("kv/web#tls_key", "web", length, zbus::zvariant::Fd::from(descriptor));
+        let told: zbus::Result<()> = proxy.call("SealSet", &arguments).await;
+        let told = told.expect_err("refused").to_string();
+        assert!(told.contains("InvalidArgs"), "{length}: {told}");
+    }
+    assert!(!world.at("state/sealed").exists(), "{}", world.logs());
+    let arguments = (
+        "kv/web#tls_key",
+        "web",
+        16_u32,
+        zbus::zvariant::Fd::from(secret.as_fd()),
+    );
+    let _: () = proxy
+        .call("SealSet", &arguments)
+        .await
+        .expect("sealed by the same agent");
 }

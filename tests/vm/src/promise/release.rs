@@ -7,6 +7,10 @@ use crate::{
     stage::Stage,
 };
 
+/// Asks nginx, whose key the certificate has to belong to.
+const WEB: &str = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -verify_return_error -CAfile /etc/rempart-test/ca.pem \
+                   -verify_hostname web.rempart.test -connect 127.0.0.1:8443 2>&1";
+
 pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
     let patience = Duration::from_secs(180);
     let node = stage.node()?;
@@ -42,12 +46,7 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
             "journalctl -b -u demo-db.service -o cat",
             "connected as billing",
         ),
-        (
-            "demo-web.service",
-            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -verify_return_error -CAfile /etc/rempart-test/ca.pem \
-             -verify_hostname web.rempart.test -connect 127.0.0.1:8443 2>&1",
-            "200 OK",
-        ),
+        ("demo-web.service", WEB, "200 OK"),
     ] {
         let name = unit.trim_end_matches(".service");
         let seen = node.wait_for(probe, wanted, Duration::from_secs(60))?;
@@ -81,7 +80,44 @@ pub fn play(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
             ),
         );
     }
+    rotation(stage, report)?;
     no_false_alarm(stage, report)
+}
+
+/// New secrets reach nginx while it runs, with the guard in force: same process, and it serves with what is in its file now.
+fn rotation(stage: &mut Stage, report: &mut Report) -> anyhow::Result<()> {
+    let node = stage.node()?;
+    let main = "systemctl show demo-web.service -p MainPID --value";
+    let before = node.sh(main)?.stdout;
+    let asked = node.sh("rempart rotate demo-web.service 2>&1")?.stdout;
+    let told = "journalctl -b -u demo-web.service -o cat";
+    let said = node.wait_for(told, "Reloaded demo-web.service", Duration::from_secs(60))?;
+    let (after, served) = (
+        node.sh(main)?.stdout,
+        node.wait_for(WEB, "200 OK", Duration::from_secs(60))?,
+    );
+    let released = node.sh("rempart events --json -n 50")?.stdout;
+    let released = released
+        .lines()
+        .filter(|line| line.contains("\"released\"") && line.contains("demo-web.service"))
+        .count();
+    let works = asked.contains("it is reloaded")
+        && said.contains("Reloaded demo-web.service")
+        && before == after
+        && served.contains("200 OK")
+        && released == 2;
+    report.row(
+        "release::demo-web_gets_new_secrets_while_it_runs",
+        Outcome::Works,
+        if works { Outcome::Works } else { Outcome::Broken },
+        format!(
+            "{}; process {} then {}; {released} releases",
+            asked.trim(),
+            before.trim(),
+            after.trim()
+        ),
+    );
+    Ok(())
 }
 
 /// Nobody attacked yet: whatever the guard denied so far was an innocent's doing, and would hide a real attempt in its noise.
