@@ -9,6 +9,7 @@ use rempart_harness::Container;
 use crate::{
     credential,
     node::{Node, VALUE, opt_in, sha256, talk},
+    programs::Programs,
     stamp::SECRET,
 };
 
@@ -45,7 +46,7 @@ sys.exit(7)
 ";
 
 /// All of them; false when one failed.
-pub fn all(deb: &Path) -> Result<bool> {
+pub fn all(readers: &Path, deb: &Path) -> Result<bool> {
     let service = "[Service]\nType=oneshot\nRemainAfterExit=yes\nDynamicUser=yes\nUser=prover\nRuntimeDirectory=prover\n\
                    ExecStart=/usr/bin/python3 /usr/lib/rempart-test/service.py\n";
     let stranger = "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /usr/lib/rempart-test/ask.py\n";
@@ -55,8 +56,10 @@ pub fn all(deb: &Path) -> Result<bool> {
         ("rotor.service".to_owned(), ROTOR.to_owned()),
         ("told.service".to_owned(), format!("{TOLD}{}", opt_in())),
     ];
+    let programs = Programs::find(readers)?;
     units.extend(credential::units());
-    let node = Node::boot(deb, &units)?;
+    units.extend(programs.units());
+    let node = Node::boot_beside_host(deb, &units)?;
     let inside = &node.container;
     inside.root().write("/usr/lib/rempart-test/ask.py", ASK)?;
     inside.root().write(
@@ -109,6 +112,7 @@ pub fn all(deb: &Path) -> Result<bool> {
     rotation(&node, &mut report)?;
     operators_commands(inside, &mut report)?;
     credential::rows(&node, &mut report)?;
+    programs.rows(&node, &mut report)?;
     let journal = inside.output(&["journalctl", "--boot", "--output=cat"])?;
     report.row("no-secret-in-the-journal", !journal.contains(VALUE), || {
         "the value is in the journal".into()

@@ -18,6 +18,8 @@ mod load;
 mod memory;
 /// A node in a container: everything real but the machine.
 mod node;
+/// Real programs and systemd's credentials.
+mod programs;
 /// The program whose start is measured.
 mod stamp;
 /// Rows, their table and their file.
@@ -88,6 +90,9 @@ enum What {
     },
     /// The real agent's promises to units; prints one line a test.
     Check {
+        /// What tests/systemd/readers/build has made.
+        #[arg(long)]
+        readers: PathBuf,
         /// The node's package.
         deb: PathBuf,
     },
@@ -133,9 +138,9 @@ fn play(now: u64) -> anyhow::Result<bool> {
             .publish("memory")
             .map(|()| true),
         What::Copies { library } => Ok(memory::copies::check(&library)),
-        What::Check { deb } => {
+        What::Check { readers, deb } => {
             rempart_harness::in_own_mounts()?;
-            check::all(&deb)
+            check::all(&readers, &deb)
         }
     }
 }

@@ -27,6 +27,8 @@ pub const VALUE: &str = "correct horse battery staple";
 pub const SELF: &str = "/usr/lib/rempart-test/rempart-bench";
 /// OpenBao's program inside.
 pub const BAO: &str = "/usr/lib/rempart-test/bao";
+/// The host's files inside, if it was booted beside them; nobody can write there.
+pub const HOST: &str = "/host";
 /// A register that nothing was measured into, in hexadecimal.
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The agent's name at the Verifier.
@@ -60,6 +62,15 @@ pub fn opt_in() -> String {
 impl Node {
     /// Boots it with `units`, file name and text, and waits until the agent has unlocked the node.
     pub fn boot(deb: &Path, units: &[(String, String)]) -> Result<Self> {
+        Self::with_files(deb, units, &[])
+    }
+
+    /// The same, where units find the host's programs below [`HOST`].
+    pub fn boot_beside_host(deb: &Path, units: &[(String, String)]) -> Result<Self> {
+        Self::with_files(deb, units, &[(Path::new("/"), HOST)])
+    }
+
+    fn with_files(deb: &Path, units: &[(String, String)], shown: &[(&Path, &str)]) -> Result<Self> {
         let folder = on_disk()?;
         let pki = Pki::open()?;
         let tpm = Tpm::manufacture()?;
@@ -101,7 +112,7 @@ impl Node {
         // The agent syncs its audit log at each release: on a disk, as on a real node.
         let state = folder.path().join("state");
         fs::create_dir(&state)?;
-        let container = root.boot(&[(&state, "/var/lib/rempart"), (bao.program(), BAO)])?;
+        let container = root.boot(&[(&state, "/var/lib/rempart"), (bao.program(), BAO)], shown)?;
         let node = Self {
             container,
             bao,

@@ -71,8 +71,9 @@ impl Root {
         fs::write(&path, content).with_context(|| path.display().to_string())
     }
 
-    /// Boots it; `disks` are host files and folders that take the place of the path inside, for what must lie on a real disk.
-    pub fn boot(self, disks: &[(&Path, &str)]) -> Result<Container> {
+    /// Boots it; `disks` are host files and folders that take the place of the path inside, for what must lie on a real disk;
+    /// `shown` are those that can only be read.
+    pub fn boot(self, disks: &[(&Path, &str)], shown: &[(&Path, &str)]) -> Result<Container> {
         let mut args: Vec<String> = [
             "--quiet",
             "--register=no",
@@ -86,8 +87,10 @@ impl Root {
         .into();
         args.push(format!("--machine=rempart-{}", std::process::id()));
         args.push(format!("--directory={}", self.at("/").display()));
-        for (outside, inside) in disks {
-            args.push(format!("--bind={}:{inside}", outside.display()));
+        for (option, places) in [("bind", disks), ("bind-ro", shown)] {
+            for (outside, inside) in places {
+                args.push(format!("--{option}={}:{inside}", outside.display()));
+            }
         }
         // In a process namespace of its own, all of it ends with its first process, and that one with us.
         let mut command = [
