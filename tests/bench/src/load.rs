@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use rempart_harness::Container;
+use rempart_harness::{Container, Pki, Postgres};
 use serde_json::json;
 
 use crate::{
@@ -22,6 +22,10 @@ use crate::{
 
 /// Units of one restart while the vault is well and while it is not.
 const BATCH: usize = 20;
+/// Each so-manieth unit has a login of its own at a database as well, for as long as it runs.
+const DATABASE: usize = 4;
+/// Until what ended units held has been given back: the agent looks every 20 s.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
 /// How long the vault does not answer when it is stopped: longer than the agent waits for it once, shorter than twice.
 const STOPPED: Duration = Duration::from_secs(8);
 /// From the vault's return until all units have to start again: a node that had locked attests first.
@@ -59,6 +63,8 @@ pub struct Held {
     pub pss: f64,
     /// Tokens that live at the vault.
     pub tokens: usize,
+    /// Logins at the database that live at the vault.
+    pub leases: usize,
     /// Its process.
     pub pid: String,
 }
@@ -78,6 +84,8 @@ pub struct Load {
     pub ended: String,
     /// What was done to the vault, times.
     pub faults: BTreeMap<&'static str, usize>,
+    /// Where logins are made and ended.
+    _database: Postgres,
 }
 
 impl Load {
@@ -120,6 +128,10 @@ impl Load {
         judge(
             after.tokens <= before.tokens,
             format!("tokens at the vault: {} before, {} after", before.tokens, after.tokens),
+        );
+        judge(
+            after.leases <= before.leases,
+            format!("leases at the vault: {} before, {} after", before.leases, after.leases),
         );
         judge(
             after.rss <= before.rss + GROWTH,
@@ -180,6 +192,7 @@ impl Load {
         pair("rempartd, Rss", before.rss, after.rss, "MiB", GROWTH);
         pair("rempartd, Pss", before.pss, after.pss, "MiB", GROWTH);
         pair("tokens at OpenBao", count(before.tokens), count(after.tokens), "", 0.0);
+        pair("database logins at OpenBao", count(before.leases), count(after.leases), "", 0.0);
         for (fault, times) in &self.faults {
             table.note(&format!("OpenBao {fault}: {times} times"));
         }
@@ -205,12 +218,13 @@ pub fn units(count: usize) -> Vec<(String, String)> {
     (1..=count)
         .map(|number| {
             let script = format!(
-                "echo \"$INVOCATION_ID $$(printf %%s \"$${SECRET}\" | sha256sum)\" >/run/load-{number}; systemd-notify --ready; exec sleep infinity"
+                "echo \"$INVOCATION_ID $$(printf %%s \"$${SECRET}\" | sha256sum) $$LOGIN\" >/run/load-{number}; systemd-notify --ready; exec sleep infinity"
             )
             .replace("$INVOCATION_ID", "$$INVOCATION_ID");
+            let login = if number % DATABASE == 0 { "Secret=LOGIN=db/creds/load#username\nOnRotate=none\n" } else { "" };
             let text = format!(
                 "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nNotifyAccess=all\nExecStart=/bin/bash -c '{script}'\n\
-                 [X-Rempart]\nWrap=yes\nRole=bench\nSecret={SECRET}=kv/load#u{number}\nDeliver=getenv\n"
+                 [X-Rempart]\nWrap=yes\nRole=bench\nSecret={SECRET}=kv/load#u{number}\nDeliver=getenv\n{login}"
             );
             (unit(number), text)
         })
@@ -231,7 +245,7 @@ pub fn run(node: &mut Node, count: usize, time: Duration) -> Result<Load> {
         .map(|number| (format!("u{number}"), json!(value(number))))
         .collect();
     node.bao.write("kv/data/load", &json!({"data": fields}))?;
-    node.bao.role("bench", &["bench", "load"])?;
+    let database = database(node)?;
     let wanted = digests(&node.container, count)?;
     let all: Vec<usize> = (1..=count).collect();
     // The login comes with the first, as does what grows once.
@@ -309,7 +323,11 @@ pub fn run(node: &mut Node, count: usize, time: Duration) -> Result<Load> {
         );
     }
     let last = start(&node.container, &all, &wanted)?;
-    let after = held(node)?;
+    let begin = Instant::now();
+    let mut after = held(node)?;
+    while after.leases > before.leases && begin.elapsed() < GIVEN_BACK {
+        after = held(node)?;
+    }
     Ok(Load {
         first,
         during,
@@ -317,7 +335,41 @@ pub fn run(node: &mut Node, count: usize, time: Duration) -> Result<Load> {
         held: [before, after],
         ended: last_words(&node.container)?,
         faults,
+        _database: database,
     })
+}
+
+/// A database whose logins OpenBao makes, for the role that reads the units' secrets.
+fn database(node: &Node) -> Result<Postgres> {
+    let postgres = Postgres::start(&Pki::open()?)?;
+    postgres.sql("CREATE ROLE vault LOGIN SUPERUSER PASSWORD 'rempart-vault'")?;
+    let bao = &node.bao;
+    bao.bao(&["secrets", "enable", "-path=db", "database"], None)?;
+    let url = format!(
+        "postgresql://{{{{username}}}}:{{{{password}}}}@localhost:{}/postgres?sslmode=require",
+        postgres.port()
+    );
+    bao.write(
+        "db/config/main",
+        &json!({
+            "plugin_name": "postgresql-database-plugin", "connection_url": url, "allowed_roles": "load",
+            "username": "vault", "password": "rempart-vault",
+        }),
+    )?;
+    bao.write(
+        "db/roles/load",
+        &json!({
+            "db_name": "main", "default_ttl": "2h", "max_ttl": "3h",
+            "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",
+        }),
+    )?;
+    let rules = r#"path "kv/data/bench" { capabilities = ["read"] }
+path "kv/data/load" { capabilities = ["read"] }
+path "db/creds/load" { capabilities = ["read"] }
+path "sys/leases/revoke" { capabilities = ["update"] }"#;
+    bao.role("bench", &["bench"])?;
+    bao.write("sys/policies/acl/rempart-bench", &json!({ "policy": rules }))?;
+    Ok(postgres)
 }
 
 /// SHA-256 of each unit's secret.
@@ -397,9 +449,12 @@ fn judge(container: &Container, numbers: &[usize], wanted: &HashMap<usize, Strin
     for ((&number, state), id) in numbers.iter().zip(&states).zip(&ids) {
         let mut words = proof(number).split_whitespace();
         let (of, digest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        // «-» is what sha256sum calls its input.
+        let login = words.nth(1).is_some_and(|login| login.starts_with("v-"));
+        let whole = wanted.get(&number).is_some_and(|wanted| wanted == digest) && login == (number % DATABASE == 0);
         let ran = of == id;
         match (state.as_str(), ran, reasons.get(&unit(number))) {
-            ("active", true, _) if wanted.get(&number).is_some_and(|wanted| wanted == digest) => starts.given += 1,
+            ("active", true, _) if whole => starts.given += 1,
             ("failed", false, Some(reason)) => {
                 starts.refused += 1;
                 *starts.reasons.entry(reason.clone()).or_default() += 1;
@@ -463,12 +518,18 @@ pub fn held(node: &Node) -> Result<Held> {
     let tokens: Vec<String> =
         serde_json::from_str(&node.bao.bao(&["list", "-format=json", "auth/token/accessors"], None)?)
             .context("the list of accessors")?;
+    // None is an error of this command.
+    let leases = node
+        .bao
+        .bao(&["list", "-format=json", "sys/leases/lookup/db/creds/load"], None)
+        .unwrap_or_default();
     Ok(Held {
         descriptors: count(format!("ls /proc/{pid}/fd | wc -l"))?,
         areas: areas(&inside.run(&["sh", "-c", &format!("cat /proc/{pid}/maps; ls -l /proc/{pid}/fd")])?),
         rss: resident(inside, &pid, "Rss")?,
         pss: resident(inside, &pid, "Pss")?,
         tokens: tokens.len(),
+        leases: leases.matches('"').count() / 2,
         pid,
     })
 }

@@ -84,6 +84,11 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// The server itself has said no: it has done nothing of what it was asked.
+    pub(super) fn is_no(&self) -> bool {
+        matches!(self, Self::Refused { status: 400..500, .. })
+    }
+
     pub(super) fn of(error: &ClientError) -> Self {
         match error {
             ClientError::APIError { code, errors } => Self::Refused {

@@ -30,6 +30,13 @@ pub(super) enum Engine {
     Other,
 }
 
+impl Engine {
+    /// Whether what it gives may be made for us, and end with our login.
+    pub fn leases(self) -> bool {
+        matches!(self, Self::Pki | Self::Other)
+    }
+}
+
 /// Where an engine is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -34,6 +34,8 @@ mod approle;
 mod client;
 /// How each engine is asked.
 mod engine;
+/// What ends with a login.
+mod rests;
 /// Login, renewal, revocation.
 mod session;
 /// The logins that are held.
@@ -55,7 +57,7 @@ pub struct OpenBao {
     namespace: Option<String>,
     wrapping: bool,
     sessions: Sessions,
-    /// Leases of answers that came to nothing.
+    /// Leases that are to be ended: of answers that came to nothing, and of units that have ended.
     abandoned: Mutex<Vec<Lease>>,
 }
 
@@ -167,10 +169,17 @@ impl OpenBao {
             ),
         })?;
         let asked = Instant::now();
+        let mut asking = mount.engine.leases().then(|| session.rests.ask());
+        let mut failed = |answer: &Answer| {
+            if let Some(asking) = &mut asking {
+                asking.failed(answer);
+            }
+        };
         let answer = if self.wrapping {
-            self.wrapped(&client, question, role, reference).await?
+            self.wrapped(&client, question, role, reference, failed).await?
         } else {
-            client.ask::<Fields>(question).await.map_err(explain)?
+            let answer = client.ask::<Fields>(question).await;
+            answer.inspect_err(&mut failed).map_err(explain)?
         };
         let fields = answer.data.ok_or_else(|| self.absent(reference))?.of(mount.engine);
         // A certificate has no lease, and an end all the same.
@@ -187,6 +196,9 @@ impl OpenBao {
             }
             _ => None,
         };
+        if let Some(asking) = asking {
+            asking.answered(lease.as_ref().is_some_and(|lease| lease.id.is_some()));
+        }
         Ok((fields, lease))
     }
 
@@ -197,6 +209,7 @@ impl OpenBao {
         question: Question,
         role: &str,
         reference: &Reference,
+        failed: impl FnMut(&Answer),
     ) -> Result<EndpointResult<Fields>, BackendError> {
         let explain = |answer| self.explain_read(answer, role, reference);
         let asked = Instant::now();
@@ -204,6 +217,7 @@ impl OpenBao {
             .wrapped()
             .ask::<serde::de::IgnoredAny>(question)
             .await
+            .inspect_err(failed)
             .map_err(explain)?;
         let token = wrapped.wrap_info.ok_or_else(|| explain(Answer::Malformed))?.token;
         let token = SecretString::new(token);
@@ -231,17 +245,39 @@ impl OpenBao {
         })
     }
 
-    async fn end_leases(&self, session: &Session, leases: &[Lease]) {
+    /// Tells the server; an error is to be tried again.
+    async fn end_lease(&self, session: &Session, lease: &Lease) -> Result<(), Answer> {
         let client = self.client(self.http.clone(), Some(&session.token));
-        for lease in leases.iter().filter(|lease| lease.session == session.serial) {
-            let Some(question) = lease.id.as_deref().and_then(Question::revoke) else {
-                continue;
-            };
-            // What the server could not be told ends with the token, or by itself.
-            if let Err(why) = client.tell(question).await {
-                tracing::debug!("a lease of role {} is not given back: {why}", lease.role);
+        let Some(question) = lease.id.as_deref().and_then(Question::revoke) else {
+            return Ok(());
+        };
+        if let Err(why) = client.tell(question).await {
+            tracing::debug!("a lease of role {} is not given back: {why}", lease.role);
+            // A role that may not revoke has leases that end with the token, or by themselves.
+            if !why.is_no() {
+                return Err(why);
             }
         }
+        session.rests.given_back();
+        Ok(())
+    }
+
+    /// The next of those that are to be ended, and the login that it rests on.
+    fn next_abandoned(&self) -> Option<(Session, Taken<'_>)> {
+        loop {
+            let lease = self.abandoned().pop()?;
+            // What rests on a login that is no more has ended with it.
+            if let Some(session) = self.sessions.of_lease(&lease) {
+                let mut turn = Taken(&self.abandoned, Fetched::default());
+                turn.1.leases.push(lease);
+                return Some((session, turn));
+            }
+        }
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Vec<Lease>> {
+        // Single operations on a list; a panic leaves it whole.
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -369,10 +405,22 @@ impl Backend for OpenBao {
 
     fn end(&self, leases: Vec<Lease>) -> Later<'_, ()> {
         Box::pin(async move {
-            let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
-            for lease in leases.into_iter().chain(abandoned) {
-                if let Some(session) = self.sessions.of_lease(&lease) {
-                    self.end_leases(&session, std::slice::from_ref(&lease)).await;
+            // First of all, as the caller may wait no longer than for the first of them.
+            self.abandoned().extend(leases);
+            // Those that fail are there again when this ends, and hold up no other.
+            let mut again = Vec::new();
+            while let Some((session, mut turn)) = self.next_abandoned() {
+                let Some(lease) = turn.1.leases.first() else { continue };
+                match self.end_lease(&session, lease).await {
+                    Ok(()) => turn.1.leases.clear(),
+                    Err(Answer::None(_)) => return,
+                    Err(_) => again.push(turn),
+                }
+            }
+            for (role, session) in self.sessions.done() {
+                if self.revoke(&session).await {
+                    tracing::debug!("a login of role {role} is given back: an answer under it was lost");
+                    self.sessions.remove(&role, session.serial);
                 }
             }
         })

@@ -17,7 +17,7 @@ use rempart_secret::SecretString;
 use tokio::time::timeout;
 use vaultrs::api::AuthInfo;
 
-use super::{OpenBao, RENEWAL, answer::Answer, approle::Ids, client, engine::Mount};
+use super::{OpenBao, RENEWAL, answer::Answer, approle::Ids, client, engine::Mount, rests::Rests};
 use crate::{BackendError, Grant, error::one_line};
 
 /// A token that ends sooner than this is not used any more: a request under way must not outlive it.
@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub serial: u64,
     /// What is known of the server's engines.
     mounts: Arc<Mutex<Vec<Mount>>>,
+    /// Leases that end with it.
+    pub rests: Arc<Rests>,
     end: Instant,
     renewable: bool,
 }
@@ -66,6 +68,7 @@ impl Session {
             token: Arc::new(SecretString::new(auth.client_token)),
             serial: LOGINS.fetch_add(1, Ordering::Relaxed),
             mounts: Arc::default(),
+            rests: Arc::default(),
             end: asked + Duration::from_secs(auth.lease_duration).min(MAX_LEASE),
             renewable: auth.renewable,
         }
@@ -146,6 +149,7 @@ impl OpenBao {
                 Some(Session {
                     serial: session.serial,
                     mounts: session.mounts,
+                    rests: session.rests,
                     ..Session::of(auth, asked)
                 })
             }
@@ -172,11 +176,13 @@ impl OpenBao {
             .map_err(|error| Answer::of(&error))
     }
 
-    /// Gives the token back.
-    pub(super) async fn revoke(&self, session: &Session) {
+    /// Gives the token back; whether it is no more. A token that the server could not be told to revoke ends by itself.
+    pub(super) async fn revoke(&self, session: &Session) -> bool {
         let client = self.client(self.http.clone(), Some(&session.token));
-        // A token that the server could not be told to revoke ends by itself; the agent forgets it either way.
-        drop(vaultrs::token::revoke_self(&client.0).await);
+        match vaultrs::token::revoke_self(&client.0).await {
+            Ok(()) => true,
+            Err(error) => Answer::of(&error).is_no(),
+        }
     }
 
     /// The HTTP client for what the server binds to who we are. One of its own: a connection that another certificate (or

@@ -22,7 +22,7 @@ struct State {
     /// Counts how often everything was given up.
     epoch: u64,
     of: HashMap<String, Session>,
-    /// Replaced ones with their roles, which serve their leases until they end.
+    /// Replaced ones with their roles, which serve their leases until they end. Those in doubt are renewed.
     retired: Vec<(String, Session)>,
 }
 
@@ -33,9 +33,13 @@ impl Sessions {
         turns.entry(role.to_owned()).or_default().clone()
     }
 
-    /// The one of `role`, if it can be used.
+    /// The one of `role`, if it can be used for something new.
     pub fn of(&self, role: &str) -> Option<Session> {
-        self.state().of.get(role).filter(|session| session.usable()).cloned()
+        self.state()
+            .of
+            .get(role)
+            .filter(|session| session.usable() && !session.rests.in_doubt())
+            .cloned()
     }
 
     /// The one that `lease` was given under, if it can be used.
@@ -68,34 +72,48 @@ impl Sessions {
         None
     }
 
-    /// Every role with its login.
+    /// Every role with its login, and with those in doubt, which were replaced before their time.
     pub fn all(&self) -> Vec<(String, Session)> {
         let state = self.state();
+        let doubtful = state
+            .retired
+            .iter()
+            .filter(|(_, session)| session.rests.in_doubt() && session.usable());
         state
             .of
             .iter()
+            .chain(doubtful.map(|(role, session)| (role, session)))
             .map(|(role, session)| (role.clone(), session.clone()))
             .collect()
     }
 
-    /// The same login with another end, if it is still the role's.
+    /// Those that have served: in doubt, and nothing that is known rests on them.
+    pub fn done(&self) -> Vec<(String, Session)> {
+        let mut all = self.all();
+        all.retain(|(_, session)| session.rests.is_done());
+        all
+    }
+
+    /// The same login with another end, if it is still held.
     pub fn renew(&self, role: &str, session: Session) {
-        if let Some(known) = self
-            .state()
-            .of
+        let mut state = self.state();
+        let State { of, retired, .. } = &mut *state;
+        let mut held = of
             .get_mut(role)
-            .filter(|known| known.serial == session.serial)
-        {
+            .into_iter()
+            .chain(retired.iter_mut().map(|(_, session)| session));
+        if let Some(known) = held.find(|known| known.serial == session.serial) {
             *known = session;
         }
     }
 
-    /// Lets go of a role's login, if it is still this one.
+    /// Lets go of this login of a role, if it is still held.
     pub fn remove(&self, role: &str, serial: u64) {
         let mut state = self.state();
         if state.of.get(role).is_some_and(|known| known.serial == serial) {
             state.of.remove(role);
         }
+        state.retired.retain(|(_, session)| session.serial != serial);
     }
 
     /// Lets go of all logins of a role.
