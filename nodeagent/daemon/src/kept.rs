@@ -36,7 +36,8 @@ pub fn of_boot<T: DeserializeOwned>(path: &Path, boot_id: &str, follows: &str) -
 }
 
 /// Written beside it first: there whole or not at all. Of a file that cannot be written one line tells, which ends with what `follows`.
-pub fn keep<T: Serialize>(path: &Path, boot_id: &str, units: &T, follows: &str) {
+/// Says whether it was written.
+pub fn keep<T: Serialize>(path: &Path, boot_id: &str, units: &T, follows: &str) -> bool {
     let beside = path.with_extension("new");
     let kept = Kept {
         boot_id: boot_id.to_owned(),
@@ -46,7 +47,8 @@ pub fn keep<T: Serialize>(path: &Path, boot_id: &str, units: &T, follows: &str) 
         .map_err(io::Error::other)
         .and_then(|text| fs::write(&beside, text))
         .and_then(|()| fs::rename(&beside, path));
-    if let Err(error) = written {
+    if let Err(error) = &written {
         tracing::error!("{} cannot be written, so {follows}: {error}", path.display());
     }
+    written.is_ok()
 }

@@ -53,6 +53,8 @@ pub struct Leases {
     /// What an agent that is started again has to know.
     memory: PathBuf,
     held: Mutex<BTreeMap<String, Held>>,
+    /// What `memory` has, once it was written: most releases change nothing of it.
+    written: Mutex<Option<BTreeMap<String, Start>>>,
     changed: Notify,
 }
 
@@ -111,7 +113,7 @@ struct Timed {
 }
 
 /// A start of a unit that holds leases, in the state folder. No secret, and nothing that opens one.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Start {
     invocation: String,
     role: String,
@@ -208,6 +210,7 @@ impl Leases {
             jobs,
             memory,
             held: Mutex::new(held),
+            written: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -602,9 +605,14 @@ impl Leases {
             restart: held.on_rotate != OnRotate::None,
         };
         let ends = held.iter().filter(|(_, held)| held.is_pending());
-        let starts: BTreeMap<&String, Start> = ends.map(|(unit, held)| (unit, start(held))).collect();
+        let starts: BTreeMap<String, Start> = ends.map(|(unit, held)| (unit.clone(), start(held))).collect();
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.as_ref() == Some(&starts) {
+            return;
+        }
         let follows = "after a restart of the agent leases end unattended";
-        kept::keep(&self.memory, &clock::boot_word(), &starts, follows);
+        let kept = kept::keep(&self.memory, &clock::boot_word(), &starts, follows);
+        *written = kept.then_some(starts);
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
