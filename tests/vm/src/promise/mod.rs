@@ -11,6 +11,7 @@ use crate::{
 
 mod attack;
 mod break_glass;
+mod clock;
 mod drift;
 mod early_start;
 mod embedded_store;
@@ -57,6 +58,7 @@ pub const VM: Group = Group {
         ("break_glass", break_glass::play),
         ("wrong_role", wrong_role::play),
         ("vault_away", vault_away::play),
+        ("clock", clock::play),
         ("verifier_away", verifier_away::play),
         ("old_policy", old_policy::play),
         ("foreign_policy", foreign_policy::play),
