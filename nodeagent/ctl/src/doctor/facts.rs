@@ -9,11 +9,12 @@ use super::tpm::Permanent;
 use crate::{status::Status, units::validate::Survey};
 
 /// Something that may not be there, or not for us.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Seen<T> {
     /// As it is.
     Is(T),
     /// It is not there.
+    #[default]
     Absent,
     /// It may be there; why it could not be looked at.
     Hidden(String),
@@ -139,12 +140,6 @@ pub struct Loader {
     pub image: Option<String>,
 }
 
-impl<T> Default for Seen<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
-}
-
 /// The TPM.
 #[derive(Debug, Clone)]
 pub struct Tpm {
@@ -202,8 +197,11 @@ pub struct Installed {
     /// The configuration as the agent reads it.
     pub settings: Seen<Result<Settings, String>>,
     /// Each file of certificates that the configuration or the agent's state names.
-    pub certificates: Vec<(String, Seen<Result<Vec<Certificate>, String>>)>,
+    pub certificates: Vec<(String, SeenCertificates)>,
 }
+
+/// The certificates of a file, or why it has none that can be read.
+pub type SeenCertificates = Seen<Result<Vec<Certificate>, String>>;
 
 /// What counts of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]

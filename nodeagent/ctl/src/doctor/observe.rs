@@ -40,7 +40,8 @@ use zbus::{
 
 use super::{
     facts::{
-        Audit, Boot, Certificate, Entry, EventLog, Facts, Installed, Kernel, Live, Loader, Seen, Swap, System, Tpm,
+        Audit, Boot, Certificate, Entry, EventLog, Facts, Installed, Kernel, Live, Loader, Seen, SeenCertificates,
+        Swap, System, Tpm,
     },
     installed::{FOLDERS, ROOTS, RUNNING},
     tpm::{self, Permanent},
@@ -350,7 +351,7 @@ impl Machine {
         Seen::Is(texts)
     }
 
-    fn certificates(&self, settings: Option<&Settings>) -> Vec<(String, Seen<Result<Vec<Certificate>, String>>)> {
+    fn certificates(&self, settings: Option<&Settings>) -> Vec<(String, SeenCertificates)> {
         let mut paths: Vec<String> = Vec::new();
         let mut add = |path: &Path| {
             let path = path.display().to_string();
@@ -381,7 +382,7 @@ impl Machine {
     }
 
     /// Certificates of a file.
-    pub fn pem(&self, path: &str) -> Seen<Result<Vec<Certificate>, String>> {
+    pub fn pem(&self, path: &str) -> SeenCertificates {
         let mut bytes = Vec::new();
         let read = File::open(self.path(path)).and_then(|file| file.take(MAX_PEM).read_to_end(&mut bytes));
         Seen::of(read).map(|_| certificates(&bytes))

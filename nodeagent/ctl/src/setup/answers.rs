@@ -510,7 +510,8 @@ pub mod tests {
 
     #[test]
     fn what_is_missing_is_named_by_its_flag_when_nobody_can_be_asked() {
-        let cases: [(&str, fn(&mut Given)); 4] = [
+        type Remove = fn(&mut Given);
+        let cases: [(&str, Remove); 4] = [
             ("--verifier ", |given| given.verifier = None),
             ("--verifier-ca", |given| given.verifier_ca = None),
             ("--vault ", |given| given.vault = None),

@@ -401,7 +401,7 @@ fn word(part: Part) -> &'static str {
     }
 }
 
-/// The plan, for people.
+/// The plan, for people; with `texts` every file's text, else the configuration's alone.
 fn show(steps: &[Step], texts: bool) {
     for step in steps {
         let head = format!("{:<14}", word(step.part));
@@ -428,7 +428,7 @@ fn show(steps: &[Step], texts: bool) {
                     }
                     None => {
                         println!("{head}{path}: {does} ({})", step.why);
-                        if texts && *there != There::Same {
+                        if (texts || path == CONFIG) && *there != There::Same {
                             text.lines().for_each(|line| println!("{:14}| {line}", ""));
                         }
                     }
