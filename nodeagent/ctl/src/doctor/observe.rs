@@ -85,6 +85,7 @@ pub async fn facts(bus: Option<&str>) -> Facts {
         Ok(_) => Seen::Absent,
         Err(_) => guard_status(Path::new(path::GUARD_SOCKET)),
     };
+    // The names alone: to open or look up what lies there is an attempt, which the guard denies and records.
     let pins = machine.names(path::PINS);
     let kept = match &agent {
         Ok(status) => status.guard.armed && status.guard.tpm_exclusive,

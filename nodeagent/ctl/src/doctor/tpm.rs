@@ -102,6 +102,26 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_of_a_software_tpm_is_read() {
+        // swtpm 0.7.1, to these very bytes.
+        let recorded = "8001000000a3000000000100000006000000120000020000000400000002018000000f00000202000000000000020300000000000002040000\
+             000300000205000000000000020600000040000002070000000300000208000000000000020900000041000002\
+             0a000000000000020b000000190000020c000000000000020d000000080000020e000000000000020f0000000300000210000003e800000211000003e8";
+        let digit = |at: usize| u8::from_str_radix(&recorded[at..at + 2], 16).expect("hexadecimal");
+        let answer: Vec<u8> = (0..recorded.len()).step_by(2).map(digit).collect();
+        assert_eq!(answer.len(), MOST);
+        let wanted = Permanent {
+            owner_auth: false,
+            lockout_auth: false,
+            in_lockout: false,
+            failures: 0,
+            most_failures: 3,
+            interval_s: 1000,
+        };
+        assert_eq!(Permanent::parse(&answer), Ok(wanted));
+    }
+
+    #[test]
     fn an_error_and_an_answer_that_is_cut_short_are_no_state() {
         assert!(
             Permanent::parse(&answer(0x101, &[]))
