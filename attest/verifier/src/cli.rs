@@ -123,7 +123,7 @@ pub enum Node {
         /// The node's name.
         name: String,
         /// SHA-256 of the public area of its EK, hex, at least the first 16 digits, as you read it on the machine itself
-        /// (`rempart doctor` shows it).
+        /// (journalctl -u rempartd: it names its EK when it enrols).
         #[arg(long, value_name = "HEX")]
         ek: String,
     },

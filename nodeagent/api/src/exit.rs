@@ -1,5 +1,7 @@
 //! Exit codes, those of sysexits.h, so that systemd's `Result=` and scripts can tell causes apart.
 
+/// `rempart doctor`: all works, and something is weaker than it could be or could not be looked at. Below what sysexits.h names.
+pub const DEGRADED: u8 = 1;
 /// Command line used wrongly (EX_USAGE).
 pub const USAGE: u8 = 64;
 /// Input is malformed (EX_DATAERR).

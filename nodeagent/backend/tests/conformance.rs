@@ -269,7 +269,7 @@ impl OwnStore {
         let id = format!("https://localhost:{}", self.port);
         let none = "0".repeat(64);
         let claims = json!({
-            "iss": id, "sub": "node", "aud": [rempart_attest::api::AUDIENCE_VERIFIER], "iat": now, "nbf": now - 5, "exp": now + 120,
+            "iss": id, "sub": "node", "aud": [rempart_attest::api::AUDIENCE_OPENBAO, rempart_attest::api::AUDIENCE_VERIFIER], "iat": now, "nbf": now - 5, "exp": now + 120,
             "jti": "j", "cnf": {"jwk": {"kty": "OKP", "crv": "X25519", "x": BASE64_URL_SAFE_NO_PAD.encode(key.public().0)}},
             "eat_profile": "tag:github.com,2023:veraison/ear", "ear.verifier-id": {"developer": "test", "build": "test"},
             "submods": {"machine": {
@@ -280,7 +280,14 @@ impl OwnStore {
             "rempart.roles": [ROLE], "roles": [ROLE], "policy_digest": none, "evidence_digest": none,
         });
         let signing = std::fs::read(self.folder.path().join("verifier/signing.key")).expect("the Verifier's key");
-        let signer = rempart_attest::ear::Signer::new(&signing, "test");
+        let pair = signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &signing);
+        let point = signature::KeyPair::public_key(&pair.expect("a P-256 key"))
+            .as_ref()
+            .to_vec();
+        // As the Verifier names it in its key set, where a vault looks.
+        let kid = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &point);
+        let kid: String = kid.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let signer = rempart_attest::ear::Signer::new(&signing, kid);
         let jwt = signer.sign(&claims).expect("signed");
         Grant::read(jwt.into_bytes().into(), key, "node").expect("a result")
     }
@@ -316,6 +323,207 @@ async fn the_verifiers_own_store() {
     );
     let line = refusal(&store, &backend, &many).await;
     assert!(line.contains("more than 4 MiB together"), "{line}");
+}
+
+/// `rempart setup` on a machine whose units have the roles app and other.
+fn setup(machine: &std::path::Path, store: &OwnStore, server: &Server, more: &[&str]) -> std::path::PathBuf {
+    for (unit, section) in [
+        (
+            "app",
+            "Role=app\nSecret=X=kv/a#x\nSecret=Y=kv/a#y\nSecret=Z=team/old/a#x\nSecret=K:file=pki/issue/web?common_name=w.internal#private_key\n",
+        ),
+        ("other", "Role=other\nSecret=X=kv/other#x\n"),
+    ] {
+        let folder = machine.join(format!("etc/systemd/system/{unit}.service.d"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(
+            folder.join("50-rempart.conf"),
+            format!("[X-Rempart]\nWrap=yes\n{section}"),
+        )
+        .expect("a drop-in");
+        let fragment = machine.join(format!("etc/systemd/system/{unit}.service"));
+        std::fs::write(fragment, "[Service]\nExecStart=/bin/true\n").expect("a unit");
+    }
+    let owner = machine.join("owner");
+    let mut command = std::process::Command::new(program("rempart").expect("built"));
+    command.args([
+        "setup",
+        "--yes",
+        "--force",
+        "--node",
+        "node",
+        "--vault",
+        "openbao",
+        "--engine",
+        "team/old=kv1",
+    ]);
+    command.arg("--root").arg(machine).arg("--owner-files").arg(&owner);
+    command.args([
+        "--verifier",
+        &format!("https://localhost:{}", store.port),
+        "--verifier-ca",
+    ]);
+    command.arg(store.pki.ca());
+    command
+        .args(["--vault-url", &format!("https://localhost:{}", server.port())])
+        .args(more);
+    run(&mut command).expect("set up");
+    owner
+}
+
+/// Runs the script that setup has written, as the vault's administrator.
+fn as_administrator(server: &Server, pki: &Pki, script: &std::path::Path) {
+    let mut sh = std::process::Command::new("sh");
+    sh.arg(script)
+        .env("VAULT_PROGRAM", server.program())
+        .env("BAO_ADDR", format!("https://localhost:{}", server.port()))
+        .env("BAO_CACERT", pki.ca())
+        .env("BAO_TOKEN", server.root_token());
+    run(&mut sh).expect("the script");
+}
+
+fn bao_of(server: &Server, pki: &Pki, login: Login) -> OpenBao {
+    OpenBao::new(&origin(server.port()), login, &trust(pki), None).expect("backend")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_setup_writes_for_the_vault_opens_what_the_units_name_and_nothing_else() {
+    let store = OwnStore::start();
+    let server = Server::start(&store.pki).expect("OpenBao");
+    let bao = |args: &[&str]| server.bao(args, None).unwrap_or_else(|error| panic!("{error:#}"));
+    let write = |path: &str, body: serde_json::Value| server.write(path, &body).expect(path);
+    let machine = tempfile::tempdir().expect("a folder");
+    let owner = setup(machine.path(), &store, &server, &[]);
+    as_administrator(&server, &store.pki, &owner.join("vault.sh"));
+    // A second run, of files that setup has written again, changes nothing.
+    let read = |path: &str, field: &str| bao(&["read", "-format=json", &format!("-field={field}"), path]);
+    let told = || {
+        [
+            read("auth/jwt/config", "data"),
+            read("auth/jwt/role/app", "data"),
+            read("sys/policies/acl/rempart-app", "policy"),
+        ]
+    };
+    let before = told();
+    assert_eq!(setup(machine.path(), &store, &server, &[]), owner);
+    as_administrator(&server, &store.pki, &owner.join("vault.sh"));
+    assert_eq!(told(), before);
+
+    bao(&["secrets", "enable", "-path=team/old", "-version=1", "kv"]);
+    bao(&["secrets", "enable", "pki"]);
+    bao(&["write", "pki/root/generate/internal", "common_name=test", "ttl=24h"]);
+    write(
+        "pki/roles/web",
+        json!({"allowed_domains": "internal", "allow_subdomains": true, "ttl": "1h", "key_type": "ec", "key_bits": 256}),
+    );
+    write(
+        "pki/roles/mail",
+        json!({"allow_any_name": true, "ttl": "1h", "key_type": "ec", "key_bits": 256}),
+    );
+    for (path, body) in [
+        ("kv/data/a", json!({"data": {"x": "one", "y": "two"}})),
+        ("kv/data/other", json!({"data": {"x": "hidden"}})),
+        ("kv/data/a/below", json!({"data": {"x": "hidden"}})),
+        ("team/old/a", json!({"x": "three"})),
+        ("team/old/b", json!({"x": "hidden"})),
+    ] {
+        write(path, body);
+    }
+    let backend = bao_of(&server, &store.pki, Login::Jwt { mount: "jwt".into() });
+    assert_eq!(
+        texts(&store, &backend, &["kv/a#x", "kv/a#y", "team/old/a#x"]).await,
+        ["one", "two", "three"]
+    );
+    let key = texts(&store, &backend, &["pki/issue/web?common_name=w.internal#private_key"]).await;
+    assert!(key[0].contains("PRIVATE KEY"));
+    for foreign in [
+        "kv/other#x",
+        "kv/a/below#x",
+        "team/old/b#x",
+        "pki/issue/mail?common_name=m.internal#private_key",
+    ] {
+        let line = refusal(&store, &backend, &[foreign]).await;
+        assert!(line.contains("denies") && !line.contains("hidden"), "{foreign}: {line}");
+    }
+    // The server itself looks at the roles in the result: the agent's own look is passed by.
+    let jwt = store.grant().ear.expose().clone();
+    let login = |role: &str| {
+        server.bao(
+            &["write", "-field=token", "auth/jwt/login", "-"],
+            Some(&json!({"role": role, "jwt": jwt})),
+        )
+    };
+    assert!(login("app").is_ok());
+    assert!(login("other").is_err(), "a role that the Verifier has not granted");
+    assert!(login("rempart-verifier").is_err(), "the Verifier's own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_the_approle_that_setup_writes_open_what_the_units_name_and_nothing_else() {
+    let store = OwnStore::start();
+    let server = Server::start(&store.pki).expect("OpenBao");
+    let machine = tempfile::tempdir().expect("a folder");
+    let owner = setup(
+        machine.path(),
+        &store,
+        &server,
+        &["--auth", "approle", "--auth-mount", "nodes/ids"],
+    );
+    as_administrator(&server, &store.pki, &owner.join("vault.sh"));
+    as_administrator(&server, &store.pki, &owner.join("vault.sh"));
+    for (path, value) in [("a", "one"), ("other", "hidden")] {
+        server.put_secret(path, &[("x", value)]).expect("put");
+    }
+    let ids = tempfile::tempdir().expect("a folder");
+    let role = "auth/nodes/ids/role/app";
+    for (kind, arguments) in [
+        ("role-id", vec!["read", "-field=role_id"]),
+        ("secret-id", vec!["write", "-f", "-field=secret_id"]),
+    ] {
+        let path = format!("{role}/{kind}");
+        let id = server.bao(&[&arguments[..], &[&path]].concat(), None).expect("an id");
+        let file = ids.path().join(format!("{ROLE}.{kind}"));
+        std::fs::write(&file, id).expect("written");
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o400)).expect("mode");
+    }
+    let login = Login::AppRole {
+        mount: "nodes/ids".into(),
+        folder: ids.path().to_owned(),
+    };
+    let backend = bao_of(&server, &store.pki, login);
+    assert_eq!(texts(&store, &backend, &["kv/a#x"]).await, ["one"]);
+    let line = refusal(&store, &backend, &["kv/other#x"]).await;
+    assert!(line.contains("denies") && !line.contains("hidden"), "{line}");
+}
+
+#[test]
+fn the_certificate_roles_that_setup_writes_are_taken_by_the_server() {
+    let store = OwnStore::start();
+    let server = Server::start(&store.pki).expect("OpenBao");
+    let machine = tempfile::tempdir().expect("a folder");
+    let owner = setup(machine.path(), &store, &server, &["--auth", "cert"]);
+    std::fs::copy(
+        store.folder.path().join("verifier/client-ca.pem"),
+        owner.join("client-ca.pem"),
+    )
+    .expect("the authority");
+    as_administrator(&server, &store.pki, &owner.join("vault.sh"));
+    let told = server
+        .bao(&["read", "-format=json", "auth/cert/certs/app"], None)
+        .expect("the role");
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["data"]["allowed_uri_sans"], json!(["rempart:role:app"]));
+    assert_eq!(told["data"]["token_policies"], json!(["rempart-app"]));
+    assert!(
+        told["data"]["certificate"]
+            .as_str()
+            .is_some_and(|pem| pem.contains("BEGIN CERTIFICATE"))
+    );
+    let verifiers = std::fs::read_to_string(owner.join("verifier-vault.toml")).expect("written");
+    assert!(
+        verifiers.contains("cert_mount = \"cert\"") && verifiers.contains("auth_mount = \"jwt\""),
+        "{verifiers}"
+    );
 }
 
 fn bytes() -> Vec<u8> {

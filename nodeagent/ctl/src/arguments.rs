@@ -16,6 +16,7 @@ use crate::{
     policy::{self, PolicyCommand},
     run::{self, Run},
     seal::{self, Seal},
+    setup::{self, Setup},
     status, talk,
     units::{
         ServiceName,
@@ -66,9 +67,16 @@ enum Command {
     /// Lift a protection for a while, by the owner's signed word.
     #[command(subcommand)]
     BreakGlass(BreakGlass),
-    /// What this machine lacks, and what to do about it.
+    /// From an installed package to a node that can attest: what the machine lacks, the configuration, files for the owner.
+    Setup(Setup),
+    /// What this machine lacks, what is in force, and what to do about it.
+    #[command(
+        after_help = "Looks only. Exit status 0: all is well; 1: all works, and something is weaker than it could be, or could not be looked \
+        at (as another user than root, or without the agent); 71: a service gets no secret, or a secret has not the protection that it should \
+        have. The JSON object is described in docs/doctor.schema.json."
+    )]
     Doctor {
-        /// As one JSON array.
+        /// As one JSON object.
         #[arg(long)]
         json: bool,
     },
@@ -191,6 +199,7 @@ pub fn command_line() -> Result<ExitCode, Failure> {
         Command::Rotate { units, all } => block(async { talk::rotate(&agent::connect(bus).await?, &units, all).await }),
         Command::Run(told) => block(run::run(bus, &told)),
         Command::Man { folder } => man(&folder),
+        Command::Setup(told) => setup::run(&told),
         Command::Doctor { json } => block(doctor::run(bus, json)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "rempart", &mut std::io::stdout());

@@ -44,6 +44,9 @@ pub enum Failure {
     /// There is no such unit.
     #[error("{0}: there is no unit file of this name, or it is masked; see: systemctl list-unit-files")]
     NoUnit(String),
+    /// The command line does not say enough.
+    #[error("{0}")]
+    Usage(String),
     /// A defect of the machine or of this program.
     #[error("{0}")]
     Machine(String),
@@ -61,6 +64,7 @@ impl Failure {
             Self::Input { .. } => exit::DATA,
             Self::Unit { .. } => exit::CONFIG,
             Self::NoUnit(_) => exit::NO_INPUT,
+            Self::Usage(_) => exit::USAGE,
             Self::Machine(_) => exit::OS,
         })
     }

@@ -20,6 +20,8 @@ mod policy;
 mod run;
 /// `rempart seal`.
 mod seal;
+/// `rempart setup`.
+mod setup;
 /// `rempart status`.
 mod status;
 /// systemd, as its client sees it on the bus.

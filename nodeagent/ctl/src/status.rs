@@ -10,55 +10,56 @@ use serde::Deserialize;
 
 use crate::{agent::AgentProxy, failure::Failure, talk::one_line};
 
-#[derive(Deserialize)]
-struct Status {
-    node: String,
-    state: String,
-    reason: String,
-    unlocked_until_us: u64,
+/// Everything that the agent tells of itself.
+#[derive(Debug, Deserialize)]
+pub struct Status {
+    pub node: String,
+    pub state: String,
+    pub reason: String,
+    pub unlocked_until_us: u64,
     /// Nobody outside judges this machine.
     #[serde(default)]
-    local: bool,
-    roles: Vec<String>,
+    pub local: bool,
+    pub roles: Vec<String>,
     /// Absent: an agent of an older release, which has none.
     #[serde(default)]
-    run_roles: Vec<String>,
-    degraded: String,
-    guard: guard::Status,
+    pub run_roles: Vec<String>,
+    pub degraded: String,
+    pub guard: guard::Status,
     /// Absent: an agent of an older release.
-    memory: Option<Memory>,
-    units: Vec<String>,
+    pub memory: Option<Memory>,
+    pub units: Vec<String>,
     #[serde(default)]
-    leases: Vec<Leases>,
+    pub leases: Vec<Leases>,
     #[serde(default)]
-    offline: Vec<Offline>,
+    pub offline: Vec<Offline>,
     #[serde(default)]
-    stopped: Vec<String>,
+    pub stopped: Vec<String>,
     #[serde(default)]
-    not_stopped: Vec<String>,
-    audit_head: String,
+    pub not_stopped: Vec<String>,
+    pub audit_head: String,
     #[serde(default)]
-    attestation: Attestation,
+    pub attestation: Attestation,
 }
 
 /// What a unit holds for a time only.
 #[derive(Debug, Deserialize)]
-struct Leases {
-    unit: String,
-    leases: usize,
-    ends_in_s: Option<u64>,
-    waits_for_start: Option<String>,
+pub struct Leases {
+    pub unit: String,
+    pub leases: usize,
+    pub ends_in_s: Option<u64>,
+    pub waits_for_start: Option<String>,
 }
 
 /// Values kept for an outage of the vault.
 #[derive(Debug, Deserialize)]
-struct Offline {
-    unit: String,
-    age_s: u64,
-    used: bool,
+pub struct Offline {
+    pub unit: String,
+    pub age_s: u64,
+    pub used: bool,
     /// Sealed to the TPM, and not in the agent's memory.
     #[serde(default)]
-    sealed: bool,
+    pub sealed: bool,
 }
 
 /// What the agent's own heap and stacks are.
@@ -109,16 +110,9 @@ pub struct Outcome {
     pub clock_ahead_s: i64,
 }
 
-/// What the agent last showed of its attestation.
-pub async fn attestation(agent: &AgentProxy<'_>) -> Result<Attestation, Failure> {
-    let status: Status = serde_json::from_str(&agent.status().await?).map_err(Failure::AgentMalformed)?;
-    Ok(status.attestation)
-}
-
-/// What the agent's memory is, when it says so.
-pub async fn memory(agent: &AgentProxy<'_>) -> Result<Option<Memory>, Failure> {
-    let status: Status = serde_json::from_str(&agent.status().await?).map_err(Failure::AgentMalformed)?;
-    Ok(status.memory)
+/// What the agent tells of itself.
+pub async fn read(agent: &AgentProxy<'_>) -> Result<Status, Failure> {
+    serde_json::from_str(&agent.status().await?).map_err(Failure::AgentMalformed)
 }
 
 /// `rempart status`.

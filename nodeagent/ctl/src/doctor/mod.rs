@@ -1,215 +1,169 @@
 //! `rempart doctor`: what this machine lacks for the protection that Rempart promises, each with what to do.
 //!
-//! Looks only; must never change anything.
+//! [`observe`] looks, the other modules judge what was seen, so that each judgement is a unit test. One more check is a line in
+//! the catalogue, a row in docs/setup.md, and a function over [`facts::Facts`]. Looks only; must never change anything.
 
-use std::{borrow::Cow, fs, path::Path, process::ExitCode};
+use std::process::ExitCode;
 
-use rempart_api::{bus::State, exit};
-use rempart_attest::policy::predict::risks;
-use serde::Serialize;
+use crate::failure::Failure;
 
-use crate::{agent, failure::Failure, status, talk::one_line};
+/// UEFI, TPM, event log, TEE, clock.
+pub mod boot;
+/// One thing that was looked at, and all of it together.
+pub mod check;
+/// What was observed.
+pub mod facts;
+/// Users, folders, configuration, certificates.
+pub mod installed;
+/// The kernel.
+pub mod kernel;
+/// Agent, guard, gate, record, units.
+mod live;
+/// The real machine.
+pub mod observe;
+/// What a TPM says of its state.
+mod tpm;
 
-/// What attestation needs.
-mod attestation;
+use check::{Check, Report};
+use facts::Facts;
 
-/// One thing looked at.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    ok: bool,
-    found: String,
-    #[serde(rename = "do", skip_serializing_if = "Option::is_none")]
-    remedy: Option<Cow<'static, str>>,
-}
+/// Names of all checks, in the order in which they are shown. docs/setup.md says of each what it takes to be well.
+#[cfg(test)]
+const CATALOGUE: &[&str] = &[
+    "kernel",
+    "btf",
+    "bpf security module",
+    "memfd_secret",
+    "lockdown",
+    "swap",
+    "ima",
+    "host-credentials",
+    "efi-options",
+    "gpt-auto",
+    "hibernation",
+    "uefi",
+    "secure boot",
+    "event log",
+    "tpm",
+    "tpm state",
+    "pcr bank",
+    "ek certificate",
+    "tee",
+    "clock",
+    "systemd",
+    "users",
+    "folders",
+    "bus policy",
+    "bus name",
+    "configuration",
+    "services",
+    "locked memory",
+    "certificates",
+    "agent",
+    "agent's memory",
+    "guard",
+    "pinned programs",
+    "events",
+    "gate",
+    "audit log",
+    "leases",
+    "sealed copies",
+    "unit",
+];
 
-impl Check {
-    fn new(name: &'static str, ok: bool, found: impl Into<String>, remedy: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            name,
-            ok,
-            found: found.into(),
-            remedy: (!ok).then(|| remedy.into()),
-        }
-    }
-}
-
-/// Looks at everything. Exit 0 when all is well, EX_OSERR otherwise.
+/// Looks at everything.
 pub async fn run(bus: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
-    let mut checks = vec![kernel(), lsm(), secret_memory(), tpm()];
-    checks.extend(host_configuration(&text("/proc/cmdline")));
-    let told = told(bus).await;
-    checks.extend(attestation::checks(told.as_ref()));
-    checks.push(agent_state(bus).await);
-    checks.extend(agent_memory(bus).await);
-    if json {
-        println!("{}", serde_json::to_string(&checks).map_err(Failure::AgentMalformed)?);
-    } else {
-        for check in &checks {
-            println!(
-                "{}  {:<20} {}",
-                if check.ok { "ok  " } else { "FAIL" },
-                check.name,
-                check.found
-            );
-            if let Some(remedy) = &check.remedy {
-                println!("      {:<20} → {remedy}", "");
-            }
-        }
+    let report = Report::of(checks(&observe::facts(bus).await));
+    match json {
+        true => println!("{}", serde_json::to_string(&report).map_err(Failure::AgentMalformed)?),
+        false => print!("{}", report.text()),
     }
-    let well = checks.iter().all(|check| check.ok);
-    Ok(if well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(exit::OS)
-    })
+    Ok(ExitCode::from(report.exit()))
 }
 
-fn text(path: &str) -> String {
-    fs::read_to_string(path)
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+fn checks(facts: &Facts) -> Vec<Check> {
+    let mut checks = kernel::checks(&facts.kernel);
+    checks.extend(boot::checks(facts));
+    checks.extend(installed::checks(facts));
+    checks.extend(live::checks(facts));
+    checks
 }
 
-fn kernel() -> Check {
-    let release = text("/proc/sys/kernel/osrelease");
-    let remedy = "install Linux 6.5 or later: before it the kernel cannot prove which process asks for a secret";
-    Check::new("kernel", version(&release) >= Some((6, 5)), release, remedy)
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn lsm() -> Check {
-    let list = text("/sys/kernel/security/lsm");
-    let remedy = "add bpf to lsm= on the kernel command line of the image: without it nothing is enforced";
-    let found = if list.is_empty() {
-        "no list of security modules".to_owned()
-    } else {
-        list.clone()
-    };
-    Check::new(
-        "bpf security module",
-        list.split(',').any(|name| name == "bpf"),
-        found,
-        remedy,
-    )
-}
-
-fn secret_memory() -> Check {
-    let remedy = "use a kernel with CONFIG_SECRETMEM, and secretmem.enable=1 on the command line before Linux 6.5";
-    match rempart_secretmem::Area::create(4096) {
-        Ok(_) => Check::new("memfd_secret", true, "works", remedy),
-        Err(error) => Check::new("memfd_secret", false, error.to_string(), remedy),
-    }
-}
-
-fn tpm() -> Check {
-    let version = text("/sys/class/tpm/tpm0/tpm_version_major");
-    let remedy = "give the machine a TPM 2.0 (virtual machines: a vTPM) and load its driver";
-    let there = Path::new("/dev/tpmrm0").exists();
-    let found = match (there, version.as_str()) {
-        (true, "2") => "/dev/tpmrm0, TPM 2.0".to_owned(),
-        (true, other) => format!("/dev/tpmrm0, version {other:?}"),
-        (false, _) => "no /dev/tpmrm0".to_owned(),
-    };
-    Check::new("tpm", there && version == "2", found, remedy)
-}
-
-/// The ways by which a host configures the guest and no register shows it. A policy is predicted for images that close them all.
-fn host_configuration(cmdline: &str) -> Vec<Check> {
-    let check = |risk: &risks::Risk| {
-        let words = risk.arguments.join(" ");
-        let (closed, found) = match risk.is_closed(cmdline) {
-            true => (true, format!("{words} is on the command line")),
-            false => (false, format!("open: {}", risk.reason)),
-        };
-        Check::new(
-            risk.name,
-            closed,
-            found,
-            format!("add {words} to the measured kernel command line"),
-        )
-    };
-    risks::RISKS.iter().map(check).collect()
-}
-
-/// Whether the agent itself is in secret memory; nothing when it is not there, which another line says.
-async fn agent_memory(bus: Option<&str>) -> Option<Check> {
-    let agent = agent::connect(bus).await.ok()?;
-    let memory = status::memory(&agent).await.ok()??;
-    let found = if memory.secret {
-        "secret: heap and stacks".to_owned()
-    } else {
-        format!("memory-ordinary: {}", one_line(&memory.why))
-    };
-    let remedy = "raise LimitMEMLOCK= of rempartd.service; then set memory.degraded = \"refuse\"";
-    Some(Check::new("agent's memory", memory.secret, found, remedy))
-}
-
-/// What the agent has learnt of this machine, when it is there.
-async fn told(bus: Option<&str>) -> Option<status::Attestation> {
-    let agent = agent::connect(bus).await.ok()?;
-    status::attestation(&agent).await.ok()
-}
-
-async fn agent_state(bus: Option<&str>) -> Check {
-    let seen = async {
-        let agent = agent::connect(bus).await?;
-        Ok::<_, Failure>((agent.state().await?, agent.reason().await?))
-    };
-    match seen.await {
-        Ok((state, reason)) => {
-            let found = if reason.is_empty() {
-                state.clone()
-            } else {
-                format!("{state}: {reason}")
-            };
-            Check::new(
-                "agent",
-                state == State::Unlocked.word(),
-                found,
-                "see: rempart status; journalctl -u rempartd",
-            )
-        }
-        Err(failure) => Check::new(
-            "agent",
-            false,
-            failure.to_string(),
-            "start it: systemctl start rempartd",
-        ),
-    }
+/// What the machine itself brings, before anything is installed or configured: for `rempart setup`.
+pub fn prerequisites(kernel: &facts::Kernel, boot: &facts::Boot, tpm: &facts::Tpm) -> Vec<Check> {
+    let mut checks = kernel::checks(kernel);
+    checks.extend(boot::machine(boot, tpm));
+    checks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::validate::Survey;
 
-    #[test]
-    fn a_way_that_the_command_line_leaves_open_is_told_with_the_words_that_close_it() {
-        let open = |cmdline: &str| {
-            host_configuration(cmdline)
-                .into_iter()
-                .filter(|check| !check.ok)
-                .collect::<Vec<_>>()
-        };
-        let all: Vec<&str> = risks::RISKS
-            .iter()
-            .flat_map(|risk| risk.arguments.iter().copied())
-            .collect();
-        assert!(open(&all.join(" ")).is_empty());
-        let without = open(&all[1..].join(" "));
-        assert_eq!(without.len(), 1);
-        assert!(without[0].remedy.as_ref().is_some_and(|remedy| remedy.contains(all[0])));
+    fn facts() -> Facts {
+        Facts {
+            now: 1_800_000_000,
+            kernel: kernel::tests::good(),
+            boot: boot::tests::good_boot(),
+            tpm: boot::tests::good_tpm(),
+            system: installed::tests::good_system(),
+            installed: installed::tests::good(),
+            live: facts::Live {
+                agent: Ok(Box::new(live::tests::status())),
+                guard: facts::Seen::Absent,
+                pins: facts::Seen::Is(vec!["link_task_kill".into(), "link_ptrace".into()]),
+                audit: facts::Seen::Is(facts::Audit {
+                    entries: 1,
+                    broken: None,
+                    has_head: Some(true),
+                }),
+                units: Survey::default(),
+            },
+        }
     }
 
     #[test]
-    fn kernel_versions_compare_as_numbers() {
-        assert_eq!(version("6.12.117+deb13-cloud-amd64"), Some((6, 12)));
-        assert!(version("6.5.0") >= Some((6, 5)));
-        assert!(version("5.19.0") < Some((6, 5)));
-        assert!(version("") < Some((6, 5)));
+    fn every_check_is_in_the_catalogue_and_the_catalogue_in_the_docs_both_ways() {
+        let mut facts = facts();
+        let certificate = facts::Certificate {
+            subject: "CN=ca".into(),
+            not_before: 0,
+            not_after: i64::MAX,
+        };
+        facts.installed.certificates = vec![("/ca.pem".into(), facts::Seen::Is(Ok(vec![certificate])))];
+        let mut made: Vec<&str> = checks(&facts).iter().map(|check| check.name).collect();
+        made.dedup();
+        assert_eq!(made, CATALOGUE);
+        let docs = include_str!("../../../../docs/setup.md");
+        let table = docs.split_once("## What doctor looks at").expect("the section").1;
+        let rows: Vec<&str> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name))
+            .collect();
+        assert_eq!(rows, CATALOGUE);
+    }
+
+    #[test]
+    fn a_machine_with_nothing_amiss_ends_with_0() {
+        let mut facts = facts();
+        facts.live.agent = Ok(Box::new(live::tests::judged()));
+        let report = Report::of(checks(&facts));
+        assert_eq!(report.exit(), 0, "{}", report.text());
+    }
+
+    #[test]
+    fn without_an_agent_all_else_is_looked_at() {
+        let mut facts = facts();
+        facts.live.agent = Err("the agent does not answer".into());
+        let checks = checks(&facts);
+        let told: Vec<&str> = checks.iter().map(|check| check.name).collect();
+        let of_the_agent = ["agent's memory", "leases", "sealed copies", "certificates"];
+        let expected: Vec<&str> = CATALOGUE
+            .iter()
+            .copied()
+            .filter(|name| !of_the_agent.contains(name))
+            .collect();
+        assert_eq!(told, expected);
     }
 }

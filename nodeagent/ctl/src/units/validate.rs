@@ -101,7 +101,8 @@ pub async fn validate(bus: Option<&str>, told: &Validate) -> Result<ExitCode, Fa
     } else {
         findings.extend(asked(&units, &candidates, &told.units));
     }
-    let mut found = as_loaded(bus, &candidates).await;
+    let mut skipped = Vec::new();
+    let mut found = as_loaded(bus, &candidates, &mut skipped).await;
     if !told.units.is_empty() {
         let named = |finding: &Finding| {
             told.units
@@ -111,8 +112,11 @@ pub async fn validate(bus: Option<&str>, told: &Validate) -> Result<ExitCode, Fa
         found.retain(named);
     }
     findings.extend(found);
-    findings.extend(at_the_agent(bus, &candidates).await);
+    findings.extend(at_the_agent(bus, &candidates, Asked::Secrets, &mut skipped).await);
     findings.dedup();
+    for what in skipped {
+        eprintln!("rempart: not looked at: {}", one_line(&what));
+    }
     let lent = to_systemd(&candidates);
     if !lent.is_empty() {
         eprintln!(
@@ -130,6 +134,45 @@ pub async fn validate(bus: Option<&str>, told: &Validate) -> Result<ExitCode, Fa
     } else {
         ExitCode::from(exit::CONFIG)
     })
+}
+
+/// What became of all units that opted in, for `rempart doctor`.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Units that will be wrapped.
+    pub wrapped: Vec<String>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at.
+    pub skipped: Vec<String>,
+}
+
+/// The same looks as [`validate`]'s, but for the vault's.
+pub async fn survey(bus: Option<&str>) -> Survey {
+    let units = Units::read(&Scope::from_environment().folders);
+    let candidates = judged(candidates(&units, &[]));
+    let (mut findings, mut skipped) = (refused(&candidates), Vec::new());
+    findings.extend(cannot_reload(&candidates));
+    findings.extend(for_all_services(&units));
+    findings.extend(as_loaded(bus, &candidates, &mut skipped).await);
+    findings.extend(at_the_agent(bus, &candidates, Asked::Units, &mut skipped).await);
+    findings.dedup();
+    let wrapped = candidates.iter().filter(|judged| wrapped(judged).is_some());
+    Survey {
+        wrapped: wrapped.map(|(candidate, _)| candidate.name().to_owned()).collect(),
+        findings,
+        skipped,
+    }
+}
+
+/// What each service that opted in asks for, for `rempart setup`.
+pub fn opted_in(folders: &[PathBuf]) -> Vec<(String, OptIn)> {
+    let judged = judged(Candidate::all(&Units::read(folders)));
+    let services = judged.iter().filter_map(|judged| {
+        let (_, opt_in) = wrapped(judged)?;
+        Some((judged.0.name().to_owned(), opt_in))
+    });
+    services.collect()
 }
 
 fn text(path: &str) -> String {
@@ -279,9 +322,13 @@ fn asked(units: &Units, candidates: &[(Candidate, Judgement)], names: &[ServiceN
     findings
 }
 
-async fn as_loaded(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
+async fn as_loaded(
+    bus: Option<&str>,
+    candidates: &[(Candidate, Judgement)],
+    skipped: &mut Vec<String>,
+) -> Vec<Finding> {
     if !Path::new("/run/systemd/system").is_dir() {
-        skipped("what systemd has loaded: this machine was not booted with systemd");
+        skipped.push("what systemd has loaded: this machine was not booted with systemd".to_owned());
         return Vec::new();
     }
     let mut findings = loaded::generated(Path::new(LATE), candidates);
@@ -293,13 +340,27 @@ async fn as_loaded(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) -> 
             let found: Vec<_> = found.into_iter().filter(new).collect();
             findings.extend(found);
         }
-        Err(error) => skipped(&format!("what systemd has loaded: {error}")),
+        Err(error) => skipped.push(format!("what systemd has loaded: {error}")),
     }
     findings
 }
 
+/// What the agent is asked about a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Only whether it knows the unit as it is now.
+    Units,
+    /// And whether the vault gives its secrets, which takes the vault's time.
+    Secrets,
+}
+
 /// Units to which the agent releases nothing, and secrets that it does not get.
-async fn at_the_agent(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
+async fn at_the_agent(
+    bus: Option<&str>,
+    candidates: &[(Candidate, Judgement)],
+    asked: Asked,
+    skipped: &mut Vec<String>,
+) -> Vec<Finding> {
     let wrapped = |(candidate, judgement): &&(Candidate, Judgement)| {
         matches!(judgement, Judgement::Wrap(_)) && !candidate.name().ends_with("@.service")
     };
@@ -314,7 +375,7 @@ async fn at_the_agent(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) 
     let agent = match agent::connect(bus).await {
         Ok(agent) => agent,
         Err(failure) => {
-            skipped(&format!("what the agent has recorded, secrets and roles: {failure}"));
+            skipped.push(format!("what the agent has recorded, secrets and roles: {failure}"));
             return Vec::new();
         }
     };
@@ -328,17 +389,23 @@ async fn at_the_agent(bus: Option<&str>, candidates: &[(Candidate, Judgement)]) 
                 None,
             )),
             Err(error) => {
-                skipped(&format!("what the agent has recorded: {}", Failure::of_agent(error)));
+                skipped.push(format!("what the agent has recorded: {}", Failure::of_agent(error)));
                 break;
             }
         }
     }
-    findings.extend(in_the_vault(&agent, candidates).await);
+    if asked == Asked::Secrets {
+        findings.extend(in_the_vault(&agent, candidates, skipped).await);
+    }
     findings
 }
 
 /// Secrets that the agent does not get, asked under the unit's role. No value comes back.
-async fn in_the_vault(agent: &AgentProxy<'_>, candidates: &[(Candidate, Judgement)]) -> Vec<Finding> {
+async fn in_the_vault(
+    agent: &AgentProxy<'_>,
+    candidates: &[(Candidate, Judgement)],
+    skipped: &mut Vec<String>,
+) -> Vec<Finding> {
     let with_secrets = |judged: &(Candidate, Judgement)| -> Option<(String, OptIn, Vec<Place>)> {
         let (candidate, (sources, opt_in)) = (&judged.0, wrapped(judged)?);
         let places = opt_in
@@ -361,7 +428,7 @@ async fn in_the_vault(agent: &AgentProxy<'_>, candidates: &[(Candidate, Judgemen
                 findings.extend(refused.map(|(why, place)| not_given(&unit, why, place)));
             }
             Err(error) => {
-                skipped(&format!("secrets and roles: {}", Failure::of_agent(error)));
+                skipped.push(format!("secrets and roles: {}", Failure::of_agent(error)));
                 break;
             }
         }
@@ -400,10 +467,6 @@ fn place(sources: &[Source<'_>], reference: &str) -> Place {
         }
     }
     found
-}
-
-fn skipped(what: &str) {
-    eprintln!("rempart: not looked at: {}", one_line(what));
 }
 
 #[cfg(test)]

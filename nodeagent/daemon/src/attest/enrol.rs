@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rempart_attest::{Blob, api, limits};
+use rempart_attest::{Blob, api, limits, tpm::EkPublic};
 use rempart_backend::https::Connection;
 use rempart_device::{AkKind, AkSource};
 
@@ -34,6 +34,10 @@ impl Attestor {
     async fn enrol(&self, connection: &mut Connection) -> Result<String, Attempt> {
         let keys = |tpm: &mut rempart_device::Tpm| Ok((tpm.endorsement_key()?, tpm.attestation_key()?));
         let (ek, ak) = self.tpm.run(keys).await.map_err(failed)?;
+        if let Ok(public) = EkPublic::parse(&ek.public) {
+            // For an operator who has to say which TPM this is: node add --ek, node approve --ek.
+            tracing::info!("enrolling node {}; its EK is {}", self.node, public.fingerprint());
+        }
         let request = api::EnrolRequest {
             v: VERSION,
             node: self.node.clone(),

@@ -78,16 +78,17 @@ async fn status_and_doctor_tell_what_the_tpm_is_and_why_there_is_no_tee() {
     );
     let checks = world.rempart(&["doctor", "--json"]).stdout;
     let checks: serde_json::Value = serde_json::from_slice(&checks).expect("JSON");
-    let ok = |name: &str| {
-        checks
-            .as_array()
-            .expect("a list")
-            .iter()
-            .find(|check| check["name"] == name)
-            .expect(name)["ok"]
-            == true
+    let state = |name: &str| {
+        let list = checks["checks"].as_array().expect("a list");
+        let check = list.iter().find(|check| check["name"] == name).expect(name);
+        check["state"].as_str().expect("a word").to_owned()
     };
-    assert!(ok("pcr bank") && ok("ek certificate") && ok("clock"), "{checks}");
+    for name in ["pcr bank", "ek certificate", "agent"] {
+        assert_eq!(state(name), "ok", "{checks}");
+    }
+    // Whether this machine's clock follows a time server is not the test's.
+    assert!(["ok", "degraded"].contains(&state("clock").as_str()), "{checks}");
+    assert_eq!(state("tee"), "note", "{checks}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
