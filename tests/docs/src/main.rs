@@ -8,16 +8,13 @@
 use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use rempart_docs::Page;
+use rempart_docs::{Page, Section};
 use rempart_harness::repository;
 
 use play::Stage;
-use script::Section;
 
 /// The two machines, and what the page says that the test adds to them.
 mod play;
-/// The page's sections, and what each step of them is.
-mod script;
 /// A shell that is told one block after another.
 mod shell;
 

@@ -10,13 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rempart_docs::{Step, missing};
 use rempart_harness::{Container, Process, Root, Tpm, empty_logs, program, repository, run};
 use tempfile::TempDir;
 
-use crate::{
-    script::{Step, missing},
-    shell::Shell,
-};
+use crate::shell::Shell;
 
 /// Set in the process that has the network.
 const INSIDE: &str = "REMPART_OWN_NETWORK";

@@ -2,7 +2,7 @@
 //!
 //! `sh` is for the node, `sh owner` for the owner's machine; `text` behind one is what it puts out, where `…` stands for anything.
 
-use rempart_docs::{Code, Page};
+use crate::{Code, Page};
 
 /// Commands that build on one another.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ const FRESH: &str = "fresh";
 
 impl Section {
     /// Those of `page`.
+    #[must_use]
     pub fn of(page: &Page) -> Vec<Self> {
         let mut sections: Vec<Self> = Vec::new();
         for Code { line, info, text } in &page.blocks {
@@ -68,6 +69,7 @@ impl Section {
 }
 
 /// The first of the lines `wanted` that `output` does not have in its turn.
+#[must_use]
 pub fn missing<'a>(wanted: &'a [String], output: &str) -> Option<&'a str> {
     let mut lines = output.lines();
     wanted
@@ -91,4 +93,41 @@ fn matches(pattern: &str, line: &str) -> bool {
         }
     }
     rest.is_empty() || (open && pattern.trim_end().ends_with('…'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn steps_are_told_apart_by_machine_and_section() {
+        let text =
+            "```sh fresh\na\n```\n```text\n1\n2\n```\n```ini\nb\n```\n```sh owner fresh\nc\n```\n```sh\nd\n```\n";
+        let sections = Section::of(&Page::parse(Path::new("a.md"), text));
+        let told: Vec<_> = sections
+            .iter()
+            .flat_map(|section| section.steps.iter().map(|step| (section.name.as_str(), step)))
+            .map(|(name, step)| (name, step.owner, step.commands.as_str(), step.seen.len()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("part-1", false, "a\n", 2),
+                ("part-2", true, "c\n", 0),
+                ("part-2", false, "d\n", 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_does_not_come_in_its_turn_is_missing() {
+        let wanted: Vec<String> = ["one", "t…o", "…three…"].map(str::to_owned).into();
+        assert_eq!(missing(&wanted, "zero\none\ntwo\nand three times\n"), None);
+        assert_eq!(missing(&wanted, "one\nand three times\ntwo\n"), Some("…three…"));
+        assert_eq!(missing(&wanted, "one more\ntwo\nthree\n"), Some("one"));
+        assert_eq!(missing(&wanted, "one\ntwo more\nthree\n"), Some("t…o"));
+        assert_eq!(missing(&wanted, ""), Some("one"));
+    }
 }

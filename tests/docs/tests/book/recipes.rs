@@ -64,11 +64,11 @@ fn reloads(sources: &[Source<'_>]) -> bool {
     let found = sources
         .iter()
         .flat_map(|source| entries(source.text).unwrap_or_default());
-    let commands = found.filter_map(|entry| match entry {
+    let mut commands = found.filter_map(|entry| match entry {
         Entry::Assignment(set) if set.key == "ExecReload" => Some(!set.value.is_empty()),
         _ => None,
     });
-    commands.last().unwrap_or(false)
+    commands.next_back().unwrap_or(false)
 }
 
 /// The page of recipes.
