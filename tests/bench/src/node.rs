@@ -16,7 +16,9 @@ use nix::sys::{
     resource::{Resource, getrlimit},
     signal::Signal,
 };
-use rempart_harness::{Container, OpenBao, Pki, Process, Root, Tpm, cache_dir, free_port, program, run, wait_for_port};
+use rempart_harness::{
+    Container, OpenBao, Pki, Process, Root, Tpm, cache_dir, empty_logs, free_port, program, run, wait_for_port,
+};
 use tempfile::TempDir;
 
 use crate::stamp::SECRET;
@@ -75,7 +77,7 @@ impl Node {
         let pki = Pki::open()?;
         let tpm = Tpm::manufacture()?;
         let swtpm_port = two_free_ports()?;
-        let swtpm = start_swtpm(&tpm, swtpm_port)?;
+        let swtpm = tpm.serve(swtpm_port)?;
         let tcti = format!("swtpm:host=127.0.0.1,port={swtpm_port}");
         let port = free_port()?;
         let id = format!("https://localhost:{port}");
@@ -140,7 +142,7 @@ impl Node {
 
     /// Starts it again, as after a reset of it.
     pub fn start_tpm(&mut self) -> Result<()> {
-        self.swtpm = Some(start_swtpm(&self.tpm, self.swtpm_port)?);
+        self.swtpm = Some(self.tpm.serve(self.swtpm_port)?);
         Ok(())
     }
 
@@ -165,21 +167,6 @@ impl Node {
 fn on_disk() -> Result<TempDir> {
     fs::create_dir_all(cache_dir())?;
     Ok(tempfile::Builder::new().prefix("node").tempdir_in(cache_dir())?)
-}
-
-fn start_swtpm(tpm: &Tpm, port: u16) -> Result<Process> {
-    let args = [
-        "socket".to_owned(),
-        "--tpm2".into(),
-        "--flags=not-need-init,startup-clear".into(),
-        format!("--tpmstate=dir={}", tpm.state().display()),
-        format!("--server=type=tcp,port={port},bindaddr=127.0.0.1"),
-        format!("--ctrl=type=tcp,port={},bindaddr=127.0.0.1", port + 1),
-    ];
-    let mut process = Process::start("swtpm", Path::new("swtpm"), &args, &tpm.state().join("swtpm.log"))?;
-    // Not the first port: swtpm ends when a connection to it closes.
-    process.wait_until(Duration::from_secs(10), || wait_for_port(port + 1))?;
-    Ok(process)
 }
 
 /// The lower of two free neighbouring ports: the TCTI expects the control port right above.
@@ -246,31 +233,6 @@ fn start_verifier(folder: &Path, pki: &Pki, port: u16, id: &str) -> Result<Proce
     let mut process = Process::start("rempart-verifier", &program("rempart-verifier")?, &args, &log)?;
     process.wait_until(Duration::from_secs(20), || wait_for_port(port))?;
     Ok(process)
-}
-
-/// What rempart-evidence sends to an agent that asks for no TEE report (a CBOR map, RFC 8949) on a machine whose firmware measured nothing but its log's header:
-/// TCG_EfiSpecIDEvent in an EV_NO_ACTION event, SHA-256 only (PC Client Platform Firmware Profile, 10.4.5.1).
-fn empty_logs() -> Vec<u8> {
-    let (sha256, sha256_size) = (0x000b_u16, 32_u16);
-    let mut spec = b"Spec ID Event03\0".to_vec();
-    spec.extend([0, 0, 0, 0, 0, 2, 0, 2]);
-    spec.extend(1_u32.to_le_bytes());
-    spec.extend(sha256.to_le_bytes());
-    spec.extend(sha256_size.to_le_bytes());
-    spec.push(0);
-    let mut event = [0_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
-    event.extend([0; 20]);
-    let length = u8::try_from(spec.len()).expect("a short header");
-    event.extend(u32::from(length).to_le_bytes());
-    event.extend(spec);
-    let mut message = vec![0xa2, 0x68];
-    message.extend(b"uefi_log");
-    message.extend([0x58, u8::try_from(event.len()).expect("a short event")]);
-    message.extend(event);
-    message.push(0x6d);
-    message.extend(b"userspace_log");
-    message.push(0x40);
-    message
 }
 
 /// Runs a command inside with `input`; status, and stdout with stderr.

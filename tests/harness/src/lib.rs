@@ -7,6 +7,7 @@ mod container;
 /// Firmware variables, firmware code and boot partitions as a host can make them.
 pub mod efi;
 mod image;
+mod logs;
 mod openbao;
 mod paths;
 mod pki;
@@ -19,6 +20,7 @@ mod vm;
 
 pub use container::{Container, Root, in_own_mounts};
 pub use image::{Change, Image, ImageRecipe};
+pub use logs::empty_logs;
 pub use openbao::OpenBao;
 pub use paths::{cache_dir, program, repository, target_dir};
 pub use pki::{Identity, Pki};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::{Process, cache_dir, run};
+use crate::{Process, cache_dir, run, wait_for_port};
 
 /// One TPM: its state outlives the machines that use it, so its keys stay the same from boot to boot.
 #[derive(Debug)]
@@ -90,6 +90,22 @@ impl Tpm {
             "not-need-init,startup-clear".into(),
         ];
         self.start(&path, &args)
+    }
+
+    /// Starts it for programs in containers: started up, with TCTI `swtpm:host=127.0.0.1,port=PORT`. It takes the next port too.
+    pub fn serve(&self, port: u16) -> Result<Process> {
+        let args = [
+            "socket".to_owned(),
+            "--tpm2".into(),
+            "--flags=not-need-init,startup-clear".into(),
+            format!("--tpmstate=dir={}", self.state.path().display()),
+            format!("--server=type=tcp,port={port},bindaddr=127.0.0.1"),
+            format!("--ctrl=type=tcp,port={},bindaddr=127.0.0.1", port + 1),
+        ];
+        let mut process = Process::start("swtpm", Path::new("swtpm"), &args, &self.state.path().join("swtpm.log"))?;
+        // Not the first port: swtpm ends when a connection to it closes.
+        process.wait_until(Duration::from_secs(10), || wait_for_port(port + 1))?;
+        Ok(process)
     }
 
     fn start(&self, path: &Path, more: &[String]) -> Result<TpmSocket> {
