@@ -61,6 +61,8 @@ pub fn commands(files: &[Source<'_>]) -> Result<Vec<Command>, Defect> {
 #[derive(Default)]
 struct Service {
     start: Vec<Command>,
+    /// The first of the commands that cannot be rewritten; a reset forgets it with the others.
+    unfit: Option<Defect>,
     system_calls: bool,
     address_families: bool,
     no_exec: bool,
@@ -108,32 +110,39 @@ impl Service {
             for entry in entries(file.text).map_err(syntax)? {
                 match entry {
                     Entry::Assignment(assignment) if assignment.section == "Service" => {
-                        service.assign(file.path, assignment)?;
+                        service.assign(file.path, assignment);
                     }
                     _ => {}
                 }
             }
         }
-        Ok(service)
+        match service.unfit.take() {
+            Some(defect) => Err(defect),
+            None => Ok(service),
+        }
     }
 
-    fn assign(&mut self, file: &str, a: Assignment) -> Result<(), Defect> {
+    fn assign(&mut self, file: &str, a: Assignment) {
         let set = !a.value.is_empty();
         match a.key.as_str() {
             "ExecStart" if set => {
-                let wrapped = rewrite(&a.value).map_err(|why| Defect::Command {
-                    file: file.to_owned(),
-                    line: a.line,
-                    why,
-                })?;
-                self.start.push(Command {
-                    file: file.to_owned(),
-                    line: a.line,
-                    written: a.value,
-                    wrapped,
-                });
+                let (file, line) = (file.to_owned(), a.line);
+                match rewrite(&a.value) {
+                    Ok(wrapped) => self.start.push(Command {
+                        file,
+                        line,
+                        written: a.value,
+                        wrapped,
+                    }),
+                    Err(why) => {
+                        self.unfit.get_or_insert(Defect::Command { file, line, why });
+                    }
+                }
             }
-            "ExecStart" => self.start.clear(),
+            "ExecStart" => {
+                self.start.clear();
+                self.unfit = None;
+            }
             "SystemCallFilter" => self.system_calls = set,
             "RestrictAddressFamilies" => self.address_families = set,
             "LimitMEMLOCK" => self.lock_limit = set,
@@ -152,7 +161,6 @@ impl Service {
             "Environment" => self.own_loader.clear(),
             _ => {}
         }
-        Ok(())
     }
 
     fn text(&self, heap: Option<u64>, credentials: &[&str]) -> String {
@@ -312,10 +320,14 @@ mod tests {
             )),
             ["W /bin/b"]
         );
-        assert!(
-            matches!(with(unit), Judgement::Refuse(_)),
-            "even a forgotten line must be understood"
-        );
+        assert_eq!(starts(with(unit)), ["W /bin/b"], "also what could not have been wrapped");
+        for left in [
+            "[Service]\nExecStart=/bin/a\nExecStart=\nExecStart=relative\n",
+            "[Service]\nExecStart=\nExecStart=relative\nExecStart=/bin/a\n",
+            "[Service]\nExecStart=relative\nExecStartPre=\n",
+        ] {
+            assert!(matches!(with(left), Judgement::Refuse(_)), "{left}");
+        }
     }
 
     #[test]
