@@ -2,7 +2,6 @@
 //! Cargo.lock demands, and which needs which.
 
 use anyhow::{Context, ensure};
-use cyclonedx_bom::external_models::normalized_string::NormalizedString;
 use cyclonedx_bom::external_models::spdx::SpdxExpression;
 use cyclonedx_bom::external_models::uri::Purl;
 use cyclonedx_bom::models::bom::{Bom, SpecVersion};
@@ -26,7 +25,10 @@ pub fn document(name: &str, resolved: &Resolved) -> anyhow::Result<Vec<u8>> {
     let mut package = Component::new(Classification::Application, name, version, Some(itself.clone()));
     package.purl = Some(Purl::new("generic", name, version)?);
     package.licenses = Some(licences("Apache-2.0")?);
-    let components = resolved.crates.iter().map(|(id, known)| component(id, known, resolved.programs.contains(id)));
+    let components = resolved
+        .crates
+        .iter()
+        .map(|(id, known)| component(id, known, resolved.programs.contains(id)));
     let mut dependencies = vec![Dependency {
         dependency_ref: itself,
         dependencies: resolved.programs.iter().map(reference).collect(),
@@ -39,7 +41,11 @@ pub fn document(name: &str, resolved: &Resolved) -> anyhow::Result<Vec<u8>> {
         spec_version: SpecVersion::V1_5,
         serial_number: None,
         metadata: Some(Metadata {
-            tools: Some(Tools::List(vec![Tool::new("Rempart", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))])),
+            tools: Some(Tools::List(vec![Tool::new(
+                "Rempart",
+                env!("CARGO_PKG_NAME"),
+                env!("CARGO_PKG_VERSION"),
+            )])),
             component: Some(package),
             ..Metadata::default()
         }),
@@ -56,13 +62,18 @@ pub fn document(name: &str, resolved: &Resolved) -> anyhow::Result<Vec<u8>> {
 }
 
 fn component(id: &Id, known: &Known, program: bool) -> anyhow::Result<Component> {
-    let kind = if program { Classification::Application } else { Classification::Library };
+    let kind = if program {
+        Classification::Application
+    } else {
+        Classification::Library
+    };
     let mut component = Component::new(kind, &id.name, &id.version, Some(reference(id)));
     // Ours are in no registry, where somebody else's could have their names.
     let from = if known.checksum.is_some() { "cargo" } else { "generic" };
     component.purl = Some(Purl::new(from, &id.name, &id.version)?);
-    component.licenses = Some(licences(&known.licence).with_context(|| format!("{} {}: licence «{}»", id.name, id.version, known.licence))?);
-    component.version = Some(NormalizedString::new(&id.version));
+    component.licenses = Some(
+        licences(&known.licence).with_context(|| format!("{} {}: licence «{}»", id.name, id.version, known.licence))?,
+    );
     component.hashes = known.checksum.as_ref().map(|sum| {
         Hashes(vec![Hash {
             alg: HashAlgorithm::SHA_256,
@@ -74,7 +85,9 @@ fn component(id: &Id, known: &Known, program: bool) -> anyhow::Result<Component>
 
 /// Older crates write a slash for "or".
 fn licences(text: &str) -> anyhow::Result<Licenses> {
-    Ok(Licenses(vec![LicenseChoice::Expression(SpdxExpression::parse_lax(text.to_owned())?)]))
+    Ok(Licenses(vec![LicenseChoice::Expression(SpdxExpression::parse_lax(
+        text.to_owned(),
+    )?)]))
 }
 
 fn reference(id: &Id) -> String {

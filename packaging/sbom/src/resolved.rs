@@ -61,9 +61,20 @@ impl Resolved {
                 bail!("{} {} says nothing of its licence", id.name, id.version);
             };
             let checksum = package.source.as_ref().and_then(|_| checksums.get(&id).cloned());
-            crates.insert(id, Known { licence, checksum, needs });
+            crates.insert(
+                id,
+                Known {
+                    licence,
+                    checksum,
+                    needs,
+                },
+            );
         }
-        let programs: BTreeSet<_> = crates.keys().filter(|id| programs.contains(&id.name.as_str())).cloned().collect();
+        let programs: BTreeSet<_> = crates
+            .keys()
+            .filter(|id| programs.contains(&id.name.as_str()))
+            .cloned()
+            .collect();
         Ok(Self { programs, crates })
     }
 }
@@ -78,13 +89,28 @@ fn id(package: &Package) -> Id {
 /// `cargo tree`, each line with its depth before it.
 fn tree(manifest: &Path, programs: &[&str]) -> anyhow::Result<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "depth", "--format", "{p}", "--target", TARGET]);
+    cargo.args([
+        "tree",
+        "--locked",
+        "--edges",
+        "normal,no-proc-macro",
+        "--prefix",
+        "depth",
+        "--format",
+        "{p}",
+        "--target",
+        TARGET,
+    ]);
     cargo.arg("--manifest-path").arg(manifest);
     for program in programs {
         cargo.args(["--package", program]);
     }
     let output = cargo.output().context("cargo cannot be started")?;
-    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     String::from_utf8(output.stdout).context("cargo tree")
 }
 
@@ -96,7 +122,11 @@ fn edges(tree: &str) -> anyhow::Result<BTreeMap<Id, BTreeSet<Id>>> {
         let digits = line.find(|c: char| !c.is_ascii_digit()).unwrap_or(line.len());
         let (depth, text) = line.split_at(digits);
         let mut words = text.split(' ');
-        let (Ok(depth), Some(name), Some(version)) = (depth.parse::<usize>(), words.next(), words.next().and_then(|word| word.strip_prefix('v'))) else {
+        let (Ok(depth), Some(name), Some(version)) = (
+            depth.parse::<usize>(),
+            words.next(),
+            words.next().and_then(|word| word.strip_prefix('v')),
+        ) else {
             bail!("cargo tree: what is «{line}»?");
         };
         ensure!(depth <= above.len(), "cargo tree: «{line}» has nothing above it");
@@ -119,7 +149,10 @@ fn checksums(manifest: &Path) -> anyhow::Result<BTreeMap<Id, String>> {
     let lock = manifest.with_file_name("Cargo.lock");
     let text = std::fs::read_to_string(&lock).with_context(|| format!("{} cannot be read", lock.display()))?;
     let table: toml::Table = text.parse().context("Cargo.lock")?;
-    let packages = table.get("package").and_then(toml::Value::as_array).context("Cargo.lock has no packages")?;
+    let packages = table
+        .get("package")
+        .and_then(toml::Value::as_array)
+        .context("Cargo.lock has no packages")?;
     let word = |package: &toml::Value, key: &str| package.get(key).and_then(toml::Value::as_str).map(str::to_owned);
     Ok(packages
         .iter()
@@ -149,7 +182,10 @@ mod tests {
         let tree = "0a v1.0.0 (/src/a)\n1b v2.0.0\n2c v3.0.0\n1c v3.0.0\n\n0d v1.0.0 (/src/d)\n1b v2.0.0 (*)\n";
         let edges = edges(tree).expect("a tree");
         assert_eq!(edges.len(), 4);
-        assert_eq!(edges[&named("a", "1.0.0")], [named("b", "2.0.0"), named("c", "3.0.0")].into());
+        assert_eq!(
+            edges[&named("a", "1.0.0")],
+            [named("b", "2.0.0"), named("c", "3.0.0")].into()
+        );
         assert_eq!(edges[&named("b", "2.0.0")], [named("c", "3.0.0")].into());
         assert_eq!(edges[&named("d", "1.0.0")], [named("b", "2.0.0")].into());
     }
@@ -166,8 +202,14 @@ mod tests {
         let manifest = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"));
         let resolved = Resolved::of(manifest, &["rempart-generator"]).expect("resolved");
         let names: Vec<_> = resolved.crates.keys().map(|id| id.name.as_str()).collect();
-        assert!(names.contains(&"rempart-rewrite") && names.contains(&"thiserror"), "{names:?}");
-        assert!(!names.contains(&"tempfile") && !names.contains(&"thiserror-impl"), "{names:?}");
+        assert!(
+            names.contains(&"rempart-rewrite") && names.contains(&"thiserror"),
+            "{names:?}"
+        );
+        assert!(
+            !names.contains(&"tempfile") && !names.contains(&"thiserror-impl"),
+            "{names:?}"
+        );
         assert_eq!(resolved.programs.len(), 1);
     }
 }
