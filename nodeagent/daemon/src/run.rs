@@ -189,6 +189,7 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     tokio::spawn(leases.clone().drive());
     let releases = Releases {
         bus: bus.clone(),
+        asking: release::turns(),
         node: node.clone(),
         backend,
         guard: guard.clone(),

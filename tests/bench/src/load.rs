@@ -24,8 +24,9 @@ use crate::{
 const BATCH: usize = 20;
 /// Each so-manieth unit has a login of its own at a database as well, for as long as it runs.
 const DATABASE: usize = 4;
-/// Until what ended units held has been given back: the agent looks every 20 s.
-const GIVEN_BACK: Duration = Duration::from_secs(60);
+/// Until what ended units held has been given back: the agent looks every 20 s, and a vault that was killed meanwhile ends what it was told to end in its own
+/// time.
+const GIVEN_BACK: Duration = Duration::from_secs(180);
 /// How long the vault does not answer when it is stopped: longer than the agent waits for it once, shorter than twice.
 const STOPPED: Duration = Duration::from_secs(8);
 /// From the vault's return until all units have to start again: a node that had locked attests first.

@@ -89,10 +89,11 @@ impl Stage {
         root.write("/etc/systemd/system/rempart-evidence@.service.d/test.conf", NO_LOG)?;
         root.write("/etc/systemd/system/rempartd.service.d/test.conf", UNLIMITED)?;
         fs::create_dir_all(root.at("/root/shared"))?;
-        let container = root.boot(&[
+        let disks: [(&Path, &str); 2] = [
             (&at("owner/shared"), "/root/shared"),
             (&at("state"), "/var/lib/rempart"),
-        ])?;
+        ];
+        let container = root.boot(&disks, &[])?;
 
         let mut node = container.command(&["bash"]);
         node.env("HOME", "/root").env("DEBIAN_FRONTEND", "noninteractive");

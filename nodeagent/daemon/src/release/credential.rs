@@ -68,7 +68,11 @@ impl Releases {
 
     async fn credential(&self, stream: &UnixStream) -> Result<(Caller, String, SecretBytes), (String, Refusal)> {
         let peer = Peer::of(stream).map_err(|refusal| ("an unknown process".to_owned(), refusal))?;
-        let caller = in_time("systemd", SYSTEMD, peer.loader(&self.bus, &self.wrap))
+        let asked = async {
+            let _turn = self.asking.acquire().await;
+            peer.loader(&self.bus, &self.wrap).await
+        };
+        let caller = in_time("systemd", SYSTEMD, asked)
             .await
             .map_err(|refusal| (format!("pid {}", peer.pid), refusal))?;
         match self.value(&caller, claimed(stream)).await {

@@ -29,7 +29,7 @@ mod units;
 
 pub use outage::Outage;
 pub use replace::{Files, NotReplaced, Replacer};
-pub use socket::{Door, Releases, listen, serve, void_at_refusal, wipe_at_lock};
+pub use socket::{Door, Releases, listen, serve, turns, void_at_refusal, wipe_at_lock};
 pub use stale::Stale;
 pub use starts::Starts;
 pub use units::Units;

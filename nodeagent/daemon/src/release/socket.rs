@@ -58,6 +58,9 @@ pub const SYSTEMD: Duration = Duration::from_secs(10);
 /// Time for Verifier, vault and guard together. With the two above it stays under the wrapper's own 60 s, so that the
 /// wrapper gets a reason and not silence.
 pub const RELEASE: Duration = Duration::from_secs(35);
+/// Callers about whom systemd is asked at a time. The bus ends questions of one who has more than some dozens open (`max_replies_per_connection`), and
+/// systemd answers one after the other anyway.
+const ASKED_ABOUT: usize = 16;
 /// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
 const MAX_CONVERSATIONS: usize = 256;
 const MAX_OF_USER: usize = 32;
@@ -68,6 +71,8 @@ const MAX_OF_ROOT: usize = 128;
 pub struct Releases {
     /// Bus of systemd.
     pub bus: Connection,
+    /// Turns to ask systemd who a caller is.
+    pub asking: Semaphore,
     /// The node.
     pub node: Arc<Node>,
     /// The vault.
@@ -92,6 +97,11 @@ pub struct Releases {
     pub starts: Arc<Starts>,
     /// What a lock stops.
     pub lock: Arc<Lock>,
+}
+
+/// For [`Releases::asking`].
+pub fn turns() -> Semaphore {
+    Semaphore::new(ASKED_ABOUT)
 }
 
 /// Who comes through a socket, and what for.
@@ -256,7 +266,11 @@ impl Releases {
                 "another protocol version",
             ))));
         };
-        in_time("systemd", SYSTEMD, peer.caller(&self.bus, &self.wrap)).await
+        in_time("systemd", SYSTEMD, async {
+            let _turn = self.asking.acquire().await;
+            peer.caller(&self.bus, &self.wrap).await
+        })
+        .await
     }
 
     async fn release(&self, peer: &Peer, caller: &Caller) -> Result<Released, Refusal> {
