@@ -751,15 +751,27 @@ async fn credentials_of_a_database_live_as_long_as_their_lease() {
         "creation_statements": "SELECT pg_sleep(2); CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",
     });
     world.server.write("db/roles/slow", &slow).expect("role");
-    world.server.write("db/config/main", &json!({ "allowed_roles": "app,slow" })).expect("connection");
+    world
+        .server
+        .write("db/config/main", &json!({ "allowed_roles": "app,slow" }))
+        .expect("connection");
     let rules = r#"path "db/creds/*" { capabilities = ["read"] }
                    path "sys/leases/revoke" { capabilities = ["update"] }"#;
     world.allow(rules);
-    let tokens = || world.bao(&["list", "-format=json", "auth/token/accessors"]).matches('"').count() / 2;
+    let tokens = || {
+        world
+            .bao(&["list", "-format=json", "auth/token/accessors"])
+            .matches('"')
+            .count()
+            / 2
+    };
     let held = world.fetch(&backend, &wanted).await.expect("credentials");
     let before = tokens();
     let lost = world.fetch(&backend, &["db/creds/slow#username"]);
-    assert!(tokio::time::timeout(Duration::from_millis(300), lost).await.is_err(), "nobody waits for it");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), lost).await.is_err(),
+        "nobody waits for it"
+    );
     backend.end(Vec::new()).await;
     assert!(backend.renew(&held.leases[0]).await.is_ok(), "what is held is good");
     let next = world.fetch(&backend, &wanted).await.expect("credentials");
@@ -768,7 +780,12 @@ async fn credentials_of_a_database_live_as_long_as_their_lease() {
     assert_eq!(tokens(), before, "the first has ended");
     assert!(backend.is_alive(&next.leases[0]));
     let until = Instant::now() + Duration::from_secs(10);
-    let listed = || world.server.bao(&["list", "-format=json", "sys/leases/lookup/db/creds/slow"], None).unwrap_or_default();
+    let listed = || {
+        world
+            .server
+            .bao(&["list", "-format=json", "sys/leases/lookup/db/creds/slow"], None)
+            .unwrap_or_default()
+    };
     std::thread::sleep(Duration::from_secs(3));
     while listed().contains('"') && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));

@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest},
     net::UnixStream,
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
     time::timeout,
 };
 
@@ -79,10 +79,14 @@ pub fn programs_know_us() -> bool {
     getpgid(Some(Pid::from_raw(1))) == Err(Errno::EPERM)
 }
 
+/// Questions to the guard at a time: it has eight places for the agent, and the stream of events takes one.
+const ASKED: usize = 4;
+
 /// The guard at its socket.
 #[derive(Debug, Clone)]
 pub struct Guard {
     path: PathBuf,
+    turns: Arc<Semaphore>,
     recent: Arc<Mutex<Option<(Instant, Status)>>>,
 }
 
@@ -91,6 +95,7 @@ impl Guard {
     pub fn at(path: PathBuf) -> Self {
         Self {
             path,
+            turns: Arc::new(Semaphore::new(ASKED)),
             recent: Arc::default(),
         }
     }
@@ -214,6 +219,8 @@ impl Guard {
         request: &Request,
         pidfd: Option<BorrowedFd<'_>>,
     ) -> Result<A, GuardError> {
+        // Hundreds of units may start at once.
+        let _turn = self.turns.acquire().await;
         let exchange = async {
             let mut stream = self.connect().await?;
             send(&mut stream, &line::encode(request)?, pidfd).await?;
@@ -280,6 +287,41 @@ mod tests {
     use tokio::{io::AsyncWriteExt, net::UnixListener};
 
     use super::*;
+
+    #[tokio::test]
+    async fn hundreds_of_starts_never_ask_more_at_once_than_the_guard_has_places_for() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("guard.sock");
+        let listener = UnixListener::bind(&path).expect("socket");
+        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, seen) = (open.clone(), most.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (now, seen) = (now.clone(), seen.clone());
+                tokio::spawn(async move {
+                    seen.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                    let mut reader = BufReader::new(stream);
+                    read_line(&mut reader).await.expect("a question");
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    now.fetch_sub(1, SeqCst);
+                    let answer = "{\"v\":1,\"enforcing\":false,\"armed\":false,\"lost\":0,\"programs\":[]}\n";
+                    reader.get_mut().write_all(answer.as_bytes()).await.expect("sent");
+                });
+            }
+        });
+        let guard = Guard::at(path);
+        let all: Vec<_> = (0..200)
+            .map(|_| {
+                let guard = guard.clone();
+                tokio::spawn(async move { guard.status().await.map(drop) })
+            })
+            .collect();
+        for one in all {
+            one.await.expect("no panic").expect("answered");
+        }
+        assert!((2..=ASKED).contains(&most.load(SeqCst)), "{most:?} at once");
+    }
 
     #[tokio::test]
     async fn many_questions_for_the_status_are_one_to_the_guard() {

@@ -68,10 +68,11 @@ pub fn ask() -> Result<Released, Error> {
         .map_err(|e| Error::system("set a timeout", e))?;
     let question =
         line::encode(&Request::Release { v: PROTOCOL_VERSION }).map_err(|e| Error::AgentProtocol(e.to_string()))?;
-    send_line(socket.as_fd(), &question, &[]).map_err(|e| away(e.to_string()))?;
+    // An agent that refuses at once has said why before it is asked.
+    let sent = send_line(socket.as_fd(), &question, &[]);
     let (answer, descriptor) = receive_line(socket.as_fd(), MAX_LINE).map_err(|e| match e {
         TransferError::PeerLineTooLong(_) | TransferError::PeerSentMore => Error::AgentProtocol(e.to_string()),
-        other => away(other.to_string()),
+        other => away(sent.err().unwrap_or(other).to_string()),
     })?;
     judge(&answer, descriptor, socket)
 }

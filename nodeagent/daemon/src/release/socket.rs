@@ -62,10 +62,10 @@ pub const RELEASE: Duration = Duration::from_secs(35);
 /// systemd answers one after the other anyway.
 const ASKED_ABOUT: usize = 16;
 /// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
-const MAX_CONVERSATIONS: usize = 256;
+const MAX_CONVERSATIONS: usize = 1024;
 const MAX_OF_USER: usize = 32;
-/// Conversations of root at a time: most units start as root, and boot starts some dozens at once.
-const MAX_OF_ROOT: usize = 128;
+/// Conversations of root at a time: most units start as root, and boot starts some hundreds at once.
+const MAX_OF_ROOT: usize = 768;
 
 /// What releases need.
 pub struct Releases {
