@@ -193,7 +193,13 @@ impl Load {
         pair("rempartd, Rss", before.rss, after.rss, "MiB", GROWTH);
         pair("rempartd, Pss", before.pss, after.pss, "MiB", GROWTH);
         pair("tokens at OpenBao", count(before.tokens), count(after.tokens), "", 0.0);
-        pair("database logins at OpenBao", count(before.leases), count(after.leases), "", 0.0);
+        pair(
+            "database logins at OpenBao",
+            count(before.leases),
+            count(after.leases),
+            "",
+            0.0,
+        );
         for (fault, times) in &self.faults {
             table.note(&format!("OpenBao {fault}: {times} times"));
         }

@@ -149,10 +149,8 @@ impl Programs {
         let inside = &node.container;
         let key = fs::read_to_string(self.readers.join("tls.key"))?;
         let redis = format!("port 0\nunixsocket /run/Redis/socket\nsave \"\"\nrequirepass \"{VALUE}\"\n");
-        node.bao.put_secret(
-            SERVERS,
-            &[("nginx", &key), ("PostgreSQL", &key), ("Redis", &redis)],
-        )?;
+        node.bao
+            .put_secret(SERVERS, &[("nginx", &key), ("PostgreSQL", &key), ("Redis", &redis)])?;
         node.bao.role("bench", &["bench", SERVERS])?;
         let certificate = self.readers.join("tls.pem").display().to_string();
         let mut serves = |name: &str, wanted: &str, ask: &mut dyn FnMut() -> String| -> Result<()> {
@@ -181,7 +179,8 @@ impl Programs {
             talk(inside, &["sh", "-c", "cat >/run/nginx.conf"], &text)?;
             let url = format!("https://localhost:{}/", self.port);
             serves("nginx", "served", &mut || {
-                run(Command::new("curl").args(["-sS", "--cacert", &certificate, &url])).unwrap_or_else(|error| error.to_string())
+                run(Command::new("curl").args(["-sS", "--cacert", &certificate, &url]))
+                    .unwrap_or_else(|error| error.to_string())
             })?;
         }
         if self.redis.is_some() {
@@ -197,7 +196,10 @@ impl Programs {
         }
         if let Some(Postgres { programs, uid }) = &self.postgres {
             inside.run(&["useradd", "--no-create-home", "--uid", uid, "postgres"])?;
-            let to = format!("host=localhost port={} user=postgres sslmode=verify-full sslrootcert={certificate}", self.port);
+            let to = format!(
+                "host=localhost port={} user=postgres sslmode=verify-full sslrootcert={certificate}",
+                self.port
+            );
             let query = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
             serves("PostgreSQL", "t", &mut || {
                 let said = run(Command::new(programs.join("psql")).args(["-At", "-c", query, &to]));

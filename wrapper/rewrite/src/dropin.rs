@@ -320,7 +320,11 @@ mod tests {
             )),
             ["W /bin/b"]
         );
-        assert_eq!(starts(with(unit)), ["W /bin/b"], "also what could not have been wrapped");
+        assert_eq!(
+            starts(with(unit)),
+            ["W /bin/b"],
+            "also what could not have been wrapped"
+        );
         for left in [
             "[Service]\nExecStart=/bin/a\nExecStart=\nExecStart=relative\n",
             "[Service]\nExecStart=\nExecStart=relative\nExecStart=/bin/a\n",
