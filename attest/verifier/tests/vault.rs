@@ -59,7 +59,7 @@ fn scene_with(lines: &str) -> Scene {
     bao.role("web", &["web"]).expect("role");
     bao.put_secret("billing", &[("db_password", "x1")]).expect("secret");
     let rules = "path \"identity/lookup/entity\" { capabilities = [\"update\"] }\n\
-        path \"identity/entity/id/*\" { capabilities = [\"update\"] }\n\
+        path \"identity/entity/id/*\" { capabilities = [\"update\"] allowed_parameters = { \"disabled\" = [] } }\n\
         path \"auth/token/lookup-accessor\" { capabilities = [\"update\"] }\n\
         path \"auth/token/revoke-accessor\" { capabilities = [\"update\"] }\n\
         path \"sys/auth/jwt\" { capabilities = [\"read\", \"sudo\"] }\n\

@@ -682,6 +682,24 @@ async fn a_namespace_has_its_own_logins_and_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_cannot_get_the_verifiers_keys_has_said_no_to_nobody() {
+    let world = World::start();
+    world.allow(r#"path "kv/data/a" { capabilities = ["read"] }"#);
+    let away = json!({
+        "jwks_url": "https://localhost:1/jwks", "jwks_ca_pem": world.pki.ca_pem().expect("CA"), "jwt_supported_algs": ["ES256"],
+        "skip_jwks_validation": true,
+    });
+    world.server.write("auth/jwt/config", &away).expect("configured");
+    let backend = world.backend();
+    match world.fetch(&backend, &["kv/a#x"]).await {
+        // What stands in for a vault that is away may be given out, and what units hold stays.
+        Err(BackendError::Unreachable { .. }) => {}
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("given"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "PostgreSQL needs root: ./x runs it so"]
 async fn credentials_of_a_database_live_as_long_as_their_lease() {
     let world = World::start();

@@ -325,6 +325,9 @@ fn a_machine_alone_needs_no_server_and_a_unified_image_no_grub() {
     for file in ["usr/bin/kernel-install", "usr/bin/ukify", "boot/vmlinuz-6.12.1-amd64"] {
         image.write(file, "");
     }
+    let (said, _) = image.says(0, &["--dry-run", "--node", "alone", "--vault", "tpm"]);
+    assert!(said.contains("may have arguments of the host"), "{said}");
+    image.write("etc/kernel/cmdline", "root=/dev/vda1 ro quiet\n");
     image.says(0, &["--yes", "--apply", "--node", "alone", "--vault", "tpm"]);
     let line = image.read("etc/kernel/cmdline");
     assert!(

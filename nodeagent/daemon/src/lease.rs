@@ -503,9 +503,18 @@ impl Leases {
         };
         let before = std::mem::replace(&mut now.leases, leases.into_iter().map(Timed::fresh).collect());
         now.replaced.extend(before.into_iter().map(|timed| timed.lease));
-        now.replaced.retain(|lease| lease.given().elapsed() < lease.life());
+        let (good, over) = std::mem::take(&mut now.replaced)
+            .into_iter()
+            .partition(|lease| lease.given().elapsed() < lease.life());
+        now.replaced = good;
         now.rotation = None;
         self.write(&held);
+        // Its login counts what rests on it.
+        let over: Vec<Lease> = over;
+        if !over.is_empty() {
+            let backend = self.replacer.backend.clone();
+            tokio::spawn(async move { drop(timeout(EXCHANGE, backend.end(over)).await) });
+        }
         true
     }
 

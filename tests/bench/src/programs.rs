@@ -23,6 +23,8 @@ use crate::{
 const SERVERS: &str = "servers";
 /// What the table says of a program that has exactly the value.
 const WORKS: &str = "works";
+/// Their certificate, inside.
+const CERTIFICATE: &str = "/run/tls.pem";
 /// Until a server serves.
 const SERVES: Duration = Duration::from_secs(30);
 
@@ -102,9 +104,8 @@ impl Programs {
             let folder = "/run/PostgreSQL";
             let command = format!(
                 "{at}/postgres -D {folder}/data -k {folder} -p {} -c listen_addresses=127.0.0.1 -c fsync=off -c ssl=on \
-                 -c ssl_cert_file={}/tls.pem -c ssl_key_file={}",
+                 -c ssl_cert_file={CERTIFICATE} -c ssl_key_file={}",
                 self.port,
-                self.readers.display(),
                 credential("PostgreSQL")
             );
             let more = format!(
@@ -153,6 +154,9 @@ impl Programs {
             .put_secret(SERVERS, &[("nginx", &key), ("PostgreSQL", &key), ("Redis", &redis)])?;
         node.bao.role("bench", &["bench", SERVERS])?;
         let certificate = self.readers.join("tls.pem").display().to_string();
+        // Where each of them may read it.
+        let text = fs::read_to_string(&certificate)?;
+        talk(inside, &["sh", "-c", &format!("cat >{CERTIFICATE}")], &text)?;
         let mut serves = |name: &str, wanted: &str, ask: &mut dyn FnMut() -> String| -> Result<()> {
             let (started, said) = talk(inside, &["systemctl", "start", &unit(name)], "")?;
             let mut told = String::new();
@@ -171,7 +175,7 @@ impl Programs {
                 .concat();
             let text = format!(
                 "daemon off; pid /run/nginx/pid; error_log stderr; events {{}} http {{ access_log off; {folders}server {{ listen 127.0.0.1:{} ssl; \
-                 ssl_certificate {certificate}; ssl_certificate_key {}; return 200 served; }} }}",
+                 ssl_certificate {CERTIFICATE}; ssl_certificate_key {}; return 200 served; }} }}",
                 self.port,
                 credential("nginx")
             );

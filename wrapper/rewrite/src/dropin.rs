@@ -68,8 +68,8 @@ struct Service {
     no_exec: bool,
     /// The unit sets a limit of its own on locked memory.
     lock_limit: bool,
-    /// Another root file system, in which there is no wrapper.
-    root: Option<String>,
+    /// Settings of another root file system, in which there is no wrapper.
+    root: BTreeSet<String>,
     /// Credentials that the unit itself sets: file, line and name.
     credentials: Vec<(String, usize, String)>,
     /// Loader variables that the unit itself sets.
@@ -85,8 +85,8 @@ fn wrapping(files: &[Source<'_>], opt_in: &OptIn) -> Result<String, Defect> {
     if service.start.is_empty() {
         return Err(Defect::NoCommand);
     }
-    if let Some(key) = service.root {
-        return Err(Defect::OtherRoot(key));
+    if let Some(key) = service.root.first() {
+        return Err(Defect::OtherRoot(key.clone()));
     }
     let names: Vec<&str> = opt_in.credentials().collect();
     if let Some((file, line, name)) = service.credentials.iter().find(|own| names.contains(&own.2.as_str())) {
@@ -147,8 +147,12 @@ impl Service {
             "RestrictAddressFamilies" => self.address_families = set,
             "LimitMEMLOCK" => self.lock_limit = set,
             "NoExecPaths" => self.no_exec = set,
-            "RootDirectory" | "RootImage" if set && a.value != "/" => self.root = Some(a.key),
-            "RootDirectory" | "RootImage" if self.root.as_ref() == Some(&a.key) => self.root = None,
+            "RootDirectory" | "RootImage" if set && a.value != "/" => {
+                self.root.insert(a.key);
+            }
+            "RootDirectory" | "RootImage" => {
+                self.root.remove(&a.key);
+            }
             // One of the same name would take the secret's place, or stand in where the agent gives nothing.
             "LoadCredential" | "LoadCredentialEncrypted" | "SetCredential" | "SetCredentialEncrypted" if set => {
                 let name = a.value.split(':').next().unwrap_or_default().to_owned();
@@ -418,6 +422,21 @@ mod tests {
 
     #[test]
     fn a_unit_with_another_root_is_refused_where_its_refusal_can_be_told() {
+        for hidden in [
+            "RootDirectory=/srv/a\nRootImage=/b\nRootImage=\n",
+            "RootImage=/b\nRootDirectory=/srv/a\nRootDirectory=/\n",
+        ] {
+            let unit = format!("[Service]\nExecStart=/bin/a\n{hidden}");
+            assert!(
+                matches!(with(&unit), Judgement::Refuse(Defect::OtherRoot(_))),
+                "{hidden}"
+            );
+        }
+        let marked = "[Service]\nExecStart=/bin/a\n[Install]\n\u{feff}[Service]\nRootDirectory=/srv/a\n";
+        assert!(
+            matches!(with(marked), Judgement::Refuse(_)),
+            "systemd passes over the mark"
+        );
         let Judgement::Refuse(why) = with("[Service]\nExecStart=/bin/a\nRootDirectory=/srv/a\n") else {
             panic!()
         };

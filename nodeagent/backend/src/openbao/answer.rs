@@ -7,6 +7,9 @@ use vaultrs::{api::EndpointError, error::ClientError};
 use super::{Login, OpenBao};
 use crate::{BackendError, error::one_line};
 
+/// What the JWT auth method says when it has no keys to judge a result by.
+const VALIDATOR: [&str; 2] = ["error configuring token validator", "fetching keys"];
+
 impl OpenBao {
     pub(super) fn absent(&self, reference: &Reference) -> BackendError {
         BackendError::Absent {
@@ -26,6 +29,10 @@ impl OpenBao {
                     Login::AppRole { mount, .. } => format!("no AppRole auth is mounted at {mount}"),
                 },
             },
+            // It could not ask the Verifier for its keys, or could not take what it got: that is no word on this node.
+            Answer::Refused { status: 400, why } if VALIDATOR.iter().any(|words| why.contains(words)) => {
+                BackendError::Unreachable { server, why }
+            }
             Answer::Refused {
                 status: 400 | 401 | 403,
                 why,
@@ -84,6 +91,17 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// What was to be ended is no more, or not ours to end.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                status: 400 | 401 | 403 | 404,
+                ..
+            }
+        )
+    }
+
     /// The server itself has said no: it has done nothing of what it was asked.
     pub(super) fn is_no(&self) -> bool {
         matches!(self, Self::Refused { status: 400..500, .. })

@@ -254,7 +254,7 @@ impl OpenBao {
         if let Err(why) = client.tell(question).await {
             tracing::debug!("a lease of role {} is not given back: {why}", lease.role);
             // A role that may not revoke has leases that end with the token, or by themselves.
-            if !why.is_no() {
+            if !why.is_gone() {
                 return Err(why);
             }
         }
@@ -306,18 +306,21 @@ impl OpenBao {
             }
             session => session?,
         };
-        let fetched = match self.read(&session, role, wanted).await {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                self.revoke(&session).await;
-                return Err(error);
-            }
-        };
-        if let Some(session) = self.sessions.put(role, session, epoch) {
+        // Held before it is used: nobody may wait for the answer any more, and a login that nobody knows is ended by nobody.
+        if let Some(session) = self.sessions.put(role, session.clone(), epoch) {
             self.revoke(&session).await;
             return Err(BackendError::NoGrant("the node was locked meanwhile".into()));
         }
-        Ok(fetched)
+        let fetched = self.read(&session, role, wanted).await;
+        if let Err(BackendError::Denied { .. }) = &fetched
+            && self.revoke(&session).await
+        {
+            self.sessions.remove(role, session.serial);
+        }
+        if self.sessions.epoch() != epoch {
+            return Err(BackendError::NoGrant("the node was locked meanwhile".into()));
+        }
+        fetched
     }
 }
 

@@ -181,7 +181,7 @@ impl OpenBao {
         let client = self.client(self.http.clone(), Some(&session.token));
         match vaultrs::token::revoke_self(&client.0).await {
             Ok(()) => true,
-            Err(error) => Answer::of(&error).is_no(),
+            Err(error) => Answer::of(&error).is_gone(),
         }
     }
 

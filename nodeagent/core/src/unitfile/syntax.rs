@@ -38,8 +38,9 @@ pub struct Assignment {
 /// Why a text is not a unit file that can be read in only one way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SyntaxError {
-    /// A carriage return or NUL: systemd takes them as line ends, other readers do not.
-    #[error("a carriage return or NUL byte ends a line")]
+    /// A carriage return or NUL: systemd takes them as line ends, other readers do not. A byte order mark within: systemd passes over the first one of a file
+    /// wherever it begins a line.
+    #[error("a carriage return, a NUL byte or a byte order mark is in the line")]
     LineEnd {
         /// The line.
         line: usize,
@@ -131,7 +132,7 @@ fn logical_lines(text: &str) -> Result<Vec<(usize, String)>, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, physical) in text.split('\n').enumerate() {
         let line = index + 1;
-        if physical.contains(['\r', '\0']) {
+        if physical.contains(['\r', '\0', '\u{feff}']) {
             return Err(SyntaxError::LineEnd { line });
         }
         let content = physical.trim_start_matches(WHITESPACE);

@@ -192,7 +192,10 @@ impl Machine {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            name.starts_with("zram") || self.line(&format!("/sys/block/{name}/dm/uuid")).starts_with("CRYPT-")
+            let memory = path == format!("/dev/{name}") && name.starts_with("zram");
+            let backed = self.line(&format!("/sys/block/{name}/backing_dev"));
+            (memory && matches!(backed.as_str(), "" | "none"))
+                || self.line(&format!("/sys/block/{name}/dm/uuid")).starts_with("CRYPT-")
         };
         paths
             .map(|path| Swap {

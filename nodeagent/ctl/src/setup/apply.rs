@@ -5,12 +5,13 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     time::SystemTime,
 };
 
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::plan::{Step, There, What};
@@ -65,15 +66,30 @@ fn keep(path: &Path) -> Result<(), Failure> {
         });
         PathBuf::from(name)
     };
-    let free = (0..100).map(name).find(|name| !name.exists());
+    let free = (0..100).map(name).find(|name| name.symlink_metadata().is_err());
     let copy = free.ok_or_else(|| Failure::Machine(format!("{}: too many copies beside it", path.display())))?;
-    // Its mode goes along.
-    fs::copy(path, &copy).map_err(|error| failed(&copy, &error)).map(drop)
+    // The file itself under another name, and nothing that somebody has put there.
+    fs::hard_link(path, &copy).map_err(|error| failed(&copy, &error))
+}
+
+/// Whoever else can change a folder can put another file, or a link, in the place of each file in it.
+fn ours(folder: &Path) -> Result<(), Failure> {
+    let known = fs::symlink_metadata(folder).map_err(|error| failed(folder, &error))?;
+    let (uid, mode) = (known.uid(), known.mode());
+    let own = uid == 0 || uid == geteuid().as_raw();
+    if !known.is_dir() || !own || mode & 0o022 != 0 {
+        return Err(Failure::Machine(format!(
+            "{}: others can change this folder, or it is a link: name one that is yours alone",
+            folder.display()
+        )));
+    }
+    Ok(())
 }
 
 fn place(path: &Path, text: &str, mode: u32, check: impl Fn(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    ours(folder)?;
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));

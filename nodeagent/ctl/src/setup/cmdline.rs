@@ -118,17 +118,37 @@ pub fn change(loader: &Loader, running: &str, release: &str, words: &[String]) -
             "systemd-boot"
         };
         let built = !loader.stub || has("ukify");
-        return match &loader.image {
-            Some(image) if has("kernel-install") && built => Change::Edit {
-                edit: kernel_cmdline(loader.kernel_cmdline.known().map(String::as_str), running, words),
-                then: ["kernel-install", "add", release, image.as_str()]
-                    .map(str::to_owned)
-                    .to_vec(),
-            },
-            _ => Change::Elsewhere(format!(
+        let image = loader.image.as_ref().filter(|_| has("kernel-install") && built);
+        let Some(image) = image else {
+            return Change::Elsewhere(format!(
                 "this machine boots {kind} that was not built on it: add the words to the command line of the image's build ({KERNEL_CMDLINE}, \
                  or ukify build --cmdline=), and boot that image"
-            )),
+            ));
+        };
+        let there = match &loader.kernel_cmdline {
+            Seen::Hidden(why) => {
+                return Change::Elsewhere(format!("{KERNEL_CMDLINE} cannot be read ({why}): add the words there"));
+            }
+            seen => seen.known().map(String::as_str),
+        };
+        let edit = kernel_cmdline(there, running, words);
+        // A host can add arguments to a measured image: they are not to become the owner's own.
+        if loader.stub && there.is_none_or(|text| text.trim().is_empty()) {
+            return Change::Elsewhere(format!(
+                "{KERNEL_CMDLINE} is not there, and what runs now may have arguments of the host: write it yourself, with the words"
+            ));
+        }
+        // Among the words is systemd.gpt_auto=no, by which nobody looks for a root file system that is not named.
+        if !edit.after.split_ascii_whitespace().any(names_root) {
+            return Change::Elsewhere(format!(
+                "the command line names no root file system (root=, roothash=, mount.usr=): with the words this machine would not find it; write both into {KERNEL_CMDLINE}"
+            ));
+        }
+        return Change::Edit {
+            edit,
+            then: ["kernel-install", "add", release, image.as_str()]
+                .map(str::to_owned)
+                .to_vec(),
         };
     }
     match &loader.grub {
@@ -146,6 +166,12 @@ pub fn change(loader: &Loader, running: &str, release: &str, words: &[String]) -
                 .to_owned(),
         ),
     }
+}
+
+fn names_root(word: &str) -> bool {
+    ["root=", "roothash=", "mount.usr=", "usrhash="]
+        .iter()
+        .any(|key| word.starts_with(key))
 }
 
 /// One line; anything behind it is not read by everybody, and becomes a part of it.
@@ -395,9 +421,21 @@ mod tests {
             stub: true,
             ..loader(programs)
         };
-        assert!(
-            path(&change(&uki(&["kernel-install", "ukify"]), running, "6.12", &wanted)).starts_with(KERNEL_CMDLINE)
-        );
+        let built = |file: Seen<String>| Loader {
+            kernel_cmdline: file,
+            ..uki(&["kernel-install", "ukify"])
+        };
+        let own = Seen::Is("root=/dev/vda1 ro\n".to_owned());
+        assert!(path(&change(&built(own), running, "6.12", &wanted)).starts_with(KERNEL_CMDLINE));
+        for (file, why) in [
+            (Seen::Absent, "arguments of the host"),
+            (Seen::Is("# later\n".to_owned()), "names no root"),
+            (Seen::Is("rw quiet\n".to_owned()), "names no root"),
+            (Seen::Hidden("not UTF-8".to_owned()), "cannot be read"),
+        ] {
+            let said = path(&change(&built(file), running, "6.12", &wanted));
+            assert!(said.contains("Elsewhere") && said.contains(why), "{said}");
+        }
         for foreign in [uki(&["kernel-install"]), uki(&[]), loader(&["update-grub"])] {
             assert!(
                 matches!(change(&foreign, running, "6.12", &wanted), Change::Elsewhere(_)),

@@ -422,9 +422,9 @@ fn show(steps: &[Step], texts: bool) {
                     Some(line) => {
                         println!("{head}{path}:{}: {}", line.number, step.why);
                         if !line.before.is_empty() {
-                            println!("{:14}- {}", "", line.before);
+                            println!("{:14}- {}", "", one_line(&line.before));
                         }
-                        println!("{:14}+ {}", "", line.after);
+                        println!("{:14}+ {}", "", one_line(&line.after));
                     }
                     None => {
                         println!("{head}{path}: {does} ({})", step.why);

@@ -238,12 +238,15 @@ fn revocation(server: &VaultServer) -> String {
     let mut text = String::from("# Made by `rempart setup`: for the Verifier itself (docs/adr/0008).\n");
     for path in [
         "identity/lookup/entity",
-        "identity/entity/id/*",
         "auth/token/lookup-accessor",
         "auth/token/revoke-accessor",
     ] {
         let _ = writeln!(text, "path \"{path}\" {{\n  capabilities = [\"update\"]\n}}");
     }
+    // An entity can be given policies by the same path: the Verifier itself is one.
+    text.push_str(
+        "path \"identity/entity/id/*\" {\n  capabilities = [\"update\"]\n  allowed_parameters = {\n    \"disabled\" = []\n  }\n}\n",
+    );
     let own = (server.auth == AuthKind::Cert).then_some(server.mount.as_str());
     for mount in [jwt_mount(server)].into_iter().chain(own) {
         let _ = writeln!(
@@ -312,9 +315,13 @@ fn script(answers: &Answers, server: &VaultServer, needs: &Needs) -> String {
     if let (AuthKind::Jwt | AuthKind::Cert, Some(verifier)) = (server.auth, &answers.verifier) {
         let _ = writeln!(
             text,
-            "# Keys and algorithms come from the Verifier, which has to run now.\n\"$vault\" write {} oidc_discovery_url={url} \
+            "# A mount that trusts another issuer is somebody else's.\n\
+             issuer=$(\"$vault\" read -field=bound_issuer {config} 2>/dev/null || true)\n\
+             [ -z \"$issuer\" ] || [ \"$issuer\" = {url} ] || {{ echo \"vault.sh: auth/{mount} trusts $issuer already: take another mount (rempart setup --auth-mount)\" >&2; exit 78; }}\n\
+             # Keys and algorithms come from the Verifier, which has to run now.\n\"$vault\" write {config} oidc_discovery_url={url} \
              oidc_discovery_ca_pem=@verifier-ca.pem bound_issuer={url}",
-            quoted(&format!("auth/{}/config", jwt_mount(server))),
+            config = quoted(&format!("auth/{}/config", jwt_mount(server))),
+            mount = jwt_mount(server),
             url = quoted(&verifier.url),
         );
     }

@@ -39,7 +39,7 @@ pub struct Peer {
     /// Its number while it lives.
     pub pid: u32,
     /// Its user when it connected.
-    uid: u32,
+    pub uid: u32,
 }
 
 /// Who of a unit asks.

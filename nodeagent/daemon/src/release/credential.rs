@@ -69,7 +69,7 @@ impl Releases {
     async fn credential(&self, stream: &UnixStream) -> Result<(Caller, String, SecretBytes), (String, Refusal)> {
         let peer = Peer::of(stream).map_err(|refusal| ("an unknown process".to_owned(), refusal))?;
         let asked = async {
-            let _turn = self.asking.acquire().await;
+            let _turn = self.asking.of(peer.uid).await;
             peer.loader(&self.bus, &self.wrap).await
         };
         let caller = in_time("systemd", SYSTEMD, asked)

@@ -5,7 +5,7 @@ use std::{
     os::fd::AsFd,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -26,7 +26,7 @@ use rempart_secret::SecretBytes;
 use tokio::{
     io::BufReader,
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 use zbus::Connection;
@@ -61,18 +61,18 @@ pub const RELEASE: Duration = Duration::from_secs(35);
 /// Callers about whom systemd is asked at a time. The bus ends questions of one who has more than some dozens open (`max_replies_per_connection`), and
 /// systemd answers one after the other anyway.
 const ASKED_ABOUT: usize = 16;
-/// Conversations at a time, and those of one user: everybody may connect, and nobody may keep others out by it.
-const MAX_CONVERSATIONS: usize = 1024;
-const MAX_OF_USER: usize = 32;
-/// Conversations of root at a time: most units start as root, and boot starts some hundreds at once.
+/// Conversations at a time: of root, as most units start as root and boot starts some hundreds at once; of one other user; of all others together. Everybody
+/// may connect, a user may have thousands of numbers, and nobody may keep root's units out by it.
 const MAX_OF_ROOT: usize = 768;
+const MAX_OF_USER: usize = 32;
+const MAX_OF_OTHERS: usize = 256;
 
 /// What releases need.
 pub struct Releases {
     /// Bus of systemd.
     pub bus: Connection,
     /// Turns to ask systemd who a caller is.
-    pub asking: Semaphore,
+    pub asking: Turns,
     /// The node.
     pub node: Arc<Node>,
     /// The vault.
@@ -100,8 +100,18 @@ pub struct Releases {
 }
 
 /// For [`Releases::asking`].
-pub fn turns() -> Semaphore {
-    Semaphore::new(ASKED_ABOUT)
+pub fn turns() -> Turns {
+    Turns([Semaphore::new(ASKED_ABOUT), Semaphore::new(ASKED_ABOUT)])
+}
+
+/// Root's and everybody else's, so that these do not wait for those.
+pub struct Turns([Semaphore; 2]);
+
+impl Turns {
+    /// One for a caller of `uid`, until the value ends.
+    pub(super) async fn of(&self, uid: u32) -> Option<SemaphorePermit<'_>> {
+        self.0[usize::from(uid != 0)].acquire().await.ok()
+    }
 }
 
 /// Who comes through a socket, and what for.
@@ -148,12 +158,8 @@ pub async fn void_at_refusal(releases: Arc<Releases>) {
 
 /// Serves for ever.
 pub async fn serve(listener: UnixListener, releases: Arc<Releases>, door: Door) {
-    let places = Arc::new(Semaphore::new(MAX_CONVERSATIONS));
     let users = Users::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let turn = match stream.peer_cred() {
@@ -162,19 +168,27 @@ pub async fn serve(listener: UnixListener, releases: Arc<Releases>, door: Door) 
                         .ok_or(Refusal::CallerTooMany { uid: peer.uid() }),
                     Err(error) => Err(Refusal::KernelCannotTell(error)),
                 };
+                let (turn, refusal) = match turn {
+                    Ok(turn) => (Some(turn), None),
+                    // What is refused takes a place as well, for as long as it takes to say so.
+                    Err(refusal) => match users.enter_refused() {
+                        Some(turn) => (Some(turn), Some(refusal)),
+                        None => continue,
+                    },
+                };
                 let releases = releases.clone();
                 tokio::spawn(async move {
-                    match (turn, door) {
-                        (Ok(_turn), Door::Wrapper) => releases.converse(stream).await,
-                        (Ok(_turn), Door::Systemd) => releases.lend(stream).await,
-                        (Err(refusal), Door::Wrapper) => {
+                    let _turn = turn;
+                    match (refusal, door) {
+                        (None, Door::Wrapper) => releases.converse(stream).await,
+                        (None, Door::Systemd) => releases.lend(stream).await,
+                        (Some(refusal), Door::Wrapper) => {
                             releases.refuse(stream, "an unknown process".to_owned(), &refusal).await
                         }
-                        (Err(refusal), Door::Systemd) => {
+                        (Some(refusal), Door::Systemd) => {
                             releases.deny(stream, "an unknown process".to_owned(), &refusal).await
                         }
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -187,32 +201,60 @@ pub async fn serve(listener: UnixListener, releases: Arc<Releases>, door: Door) 
 
 /// Conversations of each user.
 #[derive(Clone, Default)]
-struct Users(Arc<Mutex<HashMap<u32, usize>>>);
+struct Users(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    of: HashMap<u32, usize>,
+    /// Of all but root.
+    others: usize,
+    /// That only hear a refusal.
+    refused: usize,
+}
 
 impl Users {
-    /// One more of `uid`, until the value ends; `None` when it has too many.
+    /// One more of `uid`, until the value ends; `None` when it, or everybody but root together, has too many.
     fn enter(&self, uid: u32) -> Option<Turn> {
+        let mut open = self.open();
         let most = if uid == 0 { MAX_OF_ROOT } else { MAX_OF_USER };
-        // Single map operations; a panic leaves it whole.
-        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = users.entry(uid).or_default();
-        if *count == most {
+        if open.of.get(&uid).is_some_and(|count| *count >= most) || (uid != 0 && open.others >= MAX_OF_OTHERS) {
             return None;
         }
-        *count += 1;
-        Some(Turn(self.clone(), uid))
+        *open.of.entry(uid).or_default() += 1;
+        open.others += usize::from(uid != 0);
+        Some(Turn(self.clone(), Some(uid)))
+    }
+
+    /// One that is refused; `None` when too many are being told so.
+    fn enter_refused(&self) -> Option<Turn> {
+        let mut open = self.open();
+        if open.refused >= MAX_OF_OTHERS {
+            return None;
+        }
+        open.refused += 1;
+        Some(Turn(self.clone(), None))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Counters; a panic leaves them whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Turn(Users, u32);
+struct Turn(Users, Option<u32>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut users = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = users.get_mut(&self.1) {
+        let mut open = self.0.open();
+        let Some(uid) = self.1 else {
+            open.refused -= 1;
+            return;
+        };
+        open.others -= usize::from(uid != 0);
+        if let Some(count) = open.of.get_mut(&uid) {
             *count -= 1;
             if *count == 0 {
-                users.remove(&self.1);
+                open.of.remove(&uid);
             }
         }
     }
@@ -267,7 +309,7 @@ impl Releases {
             ))));
         };
         in_time("systemd", SYSTEMD, async {
-            let _turn = self.asking.acquire().await;
+            let _turn = self.asking.of(peer.uid).await;
             peer.caller(&self.bus, &self.wrap).await
         })
         .await
@@ -508,7 +550,30 @@ mod tests {
         assert!(users.enter(0).is_some() && users.enter(1001).is_some());
         drop(held);
         assert!(users.enter(1000).is_some());
-        assert!(users.0.lock().expect("no panic").is_empty(), "nobody is remembered");
+        // A user of many numbers.
+        let users = Users::default();
+        let held: Vec<_> = (0..MAX_OF_OTHERS)
+            .map(|number| {
+                users
+                    .enter(100_000 + u32::try_from(number).expect("few"))
+                    .expect("room")
+            })
+            .collect();
+        assert!(users.enter(7).is_none(), "all others together");
+        let root: Vec<_> = (0..MAX_OF_ROOT)
+            .map(|_| users.enter(0).expect("root has places of its own"))
+            .collect();
+        assert!(users.enter(0).is_none());
+        let refused: Vec<_> = (0..MAX_OF_OTHERS)
+            .map(|_| users.enter_refused().expect("told"))
+            .collect();
+        assert!(users.enter_refused().is_none());
+        drop((held, root, refused));
+        assert!(users.enter(7).is_some() && users.enter(0).is_some() && users.enter_refused().is_some());
+        assert!(
+            users.open().of.is_empty() && users.open().others == 0,
+            "nothing is kept of users who left"
+        );
     }
 
     #[tokio::test]

@@ -37,6 +37,7 @@ const OTHERS: &[&str] = &[
     "RemainAfterExit",
     "Requires",
     "Restart",
+    "RootDirectory",
     "RootImage",
     "SetCredential",
     "StateDirectory",
