@@ -3,13 +3,7 @@
 //!
 //! Must never keep Evidence of an earlier round in the place of one that was not sent.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read, Write},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
-    path::Path,
-    process::ExitCode,
-};
+use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path, process::ExitCode};
 
 use rempart_api::bus::State;
 use rempart_attest::{Evidence, limits};
@@ -18,6 +12,7 @@ use crate::{
     agent::AgentProxy,
     arguments::{EvidenceFormat, SaveEvidence},
     failure::Failure,
+    whole::Beside,
 };
 
 /// Attests, and saves the Evidence whatever the Verifier said of it: the refused one is the one to look at.
@@ -81,25 +76,14 @@ fn keep(
         EvidenceFormat::Json => evidence.to_json().into_bytes(),
         EvidenceFormat::Cbor => cbor,
     };
-    write(file, &text).map_err(|error| failed(file, format!("cannot be written: {error}")))
+    // For its owner only: it shows how the machine booted.
+    let written = Beside::write(file, &text, 0o600).and_then(Beside::place);
+    written.map_err(|error| failed(file, format!("cannot be written: {error}")))
 }
 
 fn failed(file: &Path, why: String) -> Failure {
     let path = file.display().to_string();
     Failure::Input { path, why }
-}
-
-/// Beside it first: the file is there whole or not at all. For its owner only: it shows how the machine booted.
-fn write(file: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}", std::process::id()));
-    let mut open = OpenOptions::new();
-    let mut new = open.write(true).create_new(true).mode(0o600).open(&beside)?;
-    let written = new.write_all(text).and_then(|()| fs::rename(&beside, file));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 #[cfg(test)]

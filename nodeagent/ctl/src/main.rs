@@ -30,6 +30,8 @@ mod systemd;
 mod talk;
 /// `rempart wrap`, `unwrap`, `diff` and `validate`.
 mod units;
+/// Files that come to be whole or not at all.
+mod whole;
 
 fn main() -> std::process::ExitCode {
     match arguments::command_line() {

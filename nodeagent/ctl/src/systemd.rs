@@ -77,18 +77,35 @@ pub async fn connect(address: Option<&str>) -> zbus::Result<Connection> {
     }
 }
 
+/// What systemd tells of the object at `path`, now.
+async fn properties<'a>(bus: &Connection, path: &'a str) -> zbus::Result<PropertiesProxy<'a>> {
+    PropertiesProxy::builder(bus)
+        .destination("org.freedesktop.systemd1")?
+        .path(path)?
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await
+}
+
+/// One property of the object at `path`, which systemd gives in the type `T`.
+pub async fn property<T: TryFrom<OwnedValue>>(
+    bus: &Connection,
+    path: &str,
+    interface: &str,
+    name: &str,
+) -> zbus::Result<T> {
+    let interface = InterfaceName::try_from(format!("org.freedesktop.systemd1.{interface}"))?;
+    let value = properties(bus, path).await?.get(interface, name).await?;
+    T::try_from(value).map_err(|_| zbus::Error::Failure(format!("systemd tells {name} in another type")))
+}
+
 /// A unit as systemd has it now.
 pub struct Loaded(HashMap<String, OwnedValue>);
 
 impl Loaded {
     /// The service at `path`.
     pub async fn of(bus: &Connection, path: &OwnedObjectPath) -> zbus::Result<Self> {
-        let proxy = PropertiesProxy::builder(bus)
-            .destination("org.freedesktop.systemd1")?
-            .path(path)?
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
+        let proxy = properties(bus, path.as_str()).await?;
         let all = |interface| proxy.get_all(InterfaceName::from_static_str_unchecked(interface));
         let mut properties = all("org.freedesktop.systemd1.Unit").await?;
         properties.extend(all("org.freedesktop.systemd1.Service").await?);

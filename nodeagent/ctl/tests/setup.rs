@@ -153,6 +153,25 @@ fn a_dry_run_shows_file_and_line_and_writes_nothing() {
 }
 
 #[test]
+fn nothing_is_written_into_a_folder_that_others_can_change() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let machine = Machine::new();
+    let owner = machine.desk.path().join("rempart-owner");
+    fs::create_dir(&owner).expect("folder");
+    fs::set_permissions(&owner, fs::Permissions::from_mode(0o777)).expect("mode");
+    let (_, error) = machine.says(71, &with(&["--yes"]));
+    assert!(error.contains("others can change this folder"), "{error}");
+    assert_eq!(fs::read_dir(&owner).expect("folder").count(), 0);
+
+    fs::remove_dir(&owner).expect("empty");
+    let elsewhere = tempfile::tempdir().expect("folder");
+    symlink(elsewhere.path(), &owner).expect("a link");
+    let (_, error) = machine.says(71, &with(&["--yes"]));
+    assert!(error.contains("or it is a link"), "{error}");
+    assert_eq!(fs::read_dir(elsewhere.path()).expect("folder").count(), 0);
+}
+
+#[test]
 fn yes_writes_the_configuration_and_the_owners_files_and_leaves_the_machine() {
     let machine = Machine::new();
     let (said, _) = machine.says(0, &with(&["--yes"]));

@@ -31,12 +31,7 @@ use rempart_core::{
     config::{Fragment, Settings, Vault},
 };
 use x509_parser::pem::Pem;
-use zbus::{
-    Connection,
-    fdo::{DBusProxy, PropertiesProxy},
-    names::{BusName, InterfaceName},
-    proxy::CacheProperties,
-};
+use zbus::{Connection, fdo::DBusProxy, names::BusName};
 
 use super::{
     facts::{
@@ -49,7 +44,7 @@ use super::{
 use crate::{
     agent,
     status::{self, Status},
-    systemd::ManagerProxy,
+    systemd::{ManagerProxy, property},
     units::validate,
 };
 
@@ -585,23 +580,6 @@ async fn unit_state(bus: &Connection, manager: &ManagerProxy<'_>, unit: &str) ->
         Ok(path) => seen(property(bus, path.as_str(), "Unit", "ActiveState").await),
         Err(error) => seen(Err(error)),
     }
-}
-
-async fn property<T: TryFrom<zbus::zvariant::OwnedValue>>(
-    bus: &Connection,
-    path: &str,
-    interface: &str,
-    name: &str,
-) -> zbus::Result<T> {
-    let proxy = PropertiesProxy::builder(bus)
-        .destination("org.freedesktop.systemd1")?
-        .path(path)?
-        .cache_properties(CacheProperties::No)
-        .build()
-        .await?;
-    let interface = InterfaceName::try_from(format!("org.freedesktop.systemd1.{interface}"))?;
-    let value = proxy.get(interface, name).await?;
-    T::try_from(value).map_err(|_| zbus::Error::Failure(format!("systemd tells {name} in another type")))
 }
 
 async fn name_owner(bus: &Connection) -> Seen<u32> {

@@ -3,9 +3,9 @@
 //! Must never write where [`super::plan`] did not say so.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     time::SystemTime,
@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::plan::{Step, There, What};
-use crate::{doctor::observe::Machine, failure::Failure};
+use crate::{doctor::observe::Machine, failure::Failure, whole::Beside};
 
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,28 +90,9 @@ fn place(path: &Path, text: &str, mode: u32, check: impl Fn(&Path) -> Result<(),
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
     ours(folder)?;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let beside = folder.join(name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&beside)
-        .and_then(|mut file| {
-            // Whatever the umask is: the agent reads it too.
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .map_err(|error| failed(&beside, &error))
-        .and_then(|()| check(&beside))
-        .and_then(|()| fs::rename(&beside, path).map_err(|error| failed(path, &error)));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written?;
+    let beside = Beside::write(path, text.as_bytes(), mode).map_err(|error| failed(path, &error))?;
+    check(beside.path())?;
+    beside.place().map_err(|error| failed(path, &error))?;
     fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| failed(folder, &error))
@@ -146,6 +127,8 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::{super::plan::Part, *};
 
     fn file(path: &str, text: &str, there: Option<&str>) -> Step {

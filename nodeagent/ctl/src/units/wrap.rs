@@ -3,10 +3,10 @@
 //! Must never write a drop-in under which the unit would not start, nor touch a file of another writer unasked.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    fs::{self, Permissions},
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::ExitCode,
 };
 
@@ -14,7 +14,7 @@ use rempart_api::path::STDIO;
 use rempart_rewrite::{Candidate, Defect, Judgement, Scope, Units};
 
 use super::{ServiceName, section::Section};
-use crate::failure::Failure;
+use crate::{failure::Failure, whole::Beside};
 
 /// The first line of what we write; a file without it is somebody else's.
 const MARKER: &str = "# Written by `rempart wrap`; `rempart unwrap` removes it.\n";
@@ -164,21 +164,8 @@ fn place(path: &Path, text: &str, force: bool) -> Result<Placed, Failure> {
     let folder = path.parent().unwrap_or(path);
     let made = !folder.exists();
     fs::create_dir_all(folder).map_err(fail)?;
-    let beside: PathBuf = folder.join(format!(".50-rempart.{}", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&beside)
-        .and_then(|mut file| {
-            // Whatever the umask is: the agent reads it too.
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&beside, path));
-    if let Err(error) = written {
-        let _ = fs::remove_file(&beside);
+    // The agent reads it too.
+    if let Err(error) = Beside::write(path, text.as_bytes(), 0o644).and_then(Beside::place) {
         if made {
             let _ = fs::remove_dir(folder);
         }
@@ -224,6 +211,8 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     const UNIT: &str = "[Service]\nExecStart=/bin/a\n";
