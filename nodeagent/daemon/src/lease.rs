@@ -288,19 +288,20 @@ impl Leases {
     }
 
     /// Beside what is under way: nobody's start waits for it.
-    fn give_back(self: &Arc<Self>, held: Option<Held>) {
+    fn give_back(&self, held: Option<Held>) {
         let Some(held) = held.filter(Held::ends) else {
             return;
         };
-        let this = self.clone();
+        let leases = held.leases.into_iter().map(|timed| timed.lease);
+        self.end(leases.chain(held.replaced).collect());
+    }
+
+    /// The same of leases.
+    fn end(&self, leases: Vec<Lease>) {
+        let backend = self.replacer.backend.clone();
         tokio::spawn(async move {
-            let leases = held.leases.into_iter().map(|timed| timed.lease);
-            let leases = leases.chain(held.replaced).collect();
-            if timeout(EXCHANGE, this.replacer.backend.end(leases)).await.is_err() {
-                tracing::debug!(
-                    "leases of role {} are not given back in time; they end by themselves",
-                    held.role
-                );
+            if timeout(EXCHANGE, backend.end(leases)).await.is_err() {
+                tracing::debug!("leases are not given back in time; what is left of them is tried again");
             }
         });
     }
@@ -497,23 +498,20 @@ impl Leases {
         let mut held = self.held();
         let Some(now) = of_start(&mut held, unit, invocation) else {
             // It has ended meanwhile, and nobody has seen them.
-            let backend = self.replacer.backend.clone();
-            tokio::spawn(async move { drop(timeout(EXCHANGE, backend.end(leases)).await) });
+            self.end(leases);
             return false;
         };
         let before = std::mem::replace(&mut now.leases, leases.into_iter().map(Timed::fresh).collect());
         now.replaced.extend(before.into_iter().map(|timed| timed.lease));
-        let (good, over) = std::mem::take(&mut now.replaced)
-            .into_iter()
-            .partition(|lease| lease.given().elapsed() < lease.life());
-        now.replaced = good;
+        // Its login counts what rests on it.
+        let over: Vec<Lease> = now
+            .replaced
+            .extract_if(.., |lease| lease.given().elapsed() >= lease.life())
+            .collect();
         now.rotation = None;
         self.write(&held);
-        // Its login counts what rests on it.
-        let over: Vec<Lease> = over;
         if !over.is_empty() {
-            let backend = self.replacer.backend.clone();
-            tokio::spawn(async move { drop(timeout(EXCHANGE, backend.end(over)).await) });
+            self.end(over);
         }
         true
     }

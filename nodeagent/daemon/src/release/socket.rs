@@ -26,7 +26,7 @@ use rempart_secret::SecretBytes;
 use tokio::{
     io::BufReader,
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::timeout,
 };
 use zbus::Connection;
@@ -168,26 +168,22 @@ pub async fn serve(listener: UnixListener, releases: Arc<Releases>, door: Door) 
                         .ok_or(Refusal::CallerTooMany { uid: peer.uid() }),
                     Err(error) => Err(Refusal::KernelCannotTell(error)),
                 };
-                let (turn, refusal) = match turn {
-                    Ok(turn) => (Some(turn), None),
-                    // What is refused takes a place as well, for as long as it takes to say so.
+                // What is refused takes a place as well, for as long as it takes to say so.
+                let turn = match turn {
+                    Ok(turn) => Ok(turn),
                     Err(refusal) => match users.enter_refused() {
-                        Some(turn) => (Some(turn), Some(refusal)),
+                        Some(place) => Err((refusal, place)),
                         None => continue,
                     },
                 };
                 let releases = releases.clone();
                 tokio::spawn(async move {
-                    let _turn = turn;
-                    match (refusal, door) {
-                        (None, Door::Wrapper) => releases.converse(stream).await,
-                        (None, Door::Systemd) => releases.lend(stream).await,
-                        (Some(refusal), Door::Wrapper) => {
-                            releases.refuse(stream, "an unknown process".to_owned(), &refusal).await
-                        }
-                        (Some(refusal), Door::Systemd) => {
-                            releases.deny(stream, "an unknown process".to_owned(), &refusal).await
-                        }
+                    let unknown = || "an unknown process".to_owned();
+                    match (turn, door) {
+                        (Ok(_turn), Door::Wrapper) => releases.converse(stream).await,
+                        (Ok(_turn), Door::Systemd) => releases.lend(stream).await,
+                        (Err((refusal, _place)), Door::Wrapper) => releases.refuse(stream, unknown(), &refusal).await,
+                        (Err((refusal, _place)), Door::Systemd) => releases.deny(stream, unknown(), &refusal).await,
                     }
                 });
             }
@@ -200,16 +196,20 @@ pub async fn serve(listener: UnixListener, releases: Arc<Releases>, door: Door) 
 }
 
 /// Conversations of each user.
-#[derive(Clone, Default)]
-struct Users(Arc<Mutex<Open>>);
+#[derive(Clone)]
+struct Users {
+    of: Arc<Mutex<HashMap<u32, usize>>>,
+    /// Places of those that only hear a refusal.
+    refused: Arc<Semaphore>,
+}
 
-#[derive(Default)]
-struct Open {
-    of: HashMap<u32, usize>,
-    /// Of all but root.
-    others: usize,
-    /// That only hear a refusal.
-    refused: usize,
+impl Default for Users {
+    fn default() -> Self {
+        Self {
+            of: Arc::default(),
+            refused: Arc::new(Semaphore::new(MAX_OF_OTHERS)),
+        }
+    }
 }
 
 impl Users {
@@ -217,44 +217,35 @@ impl Users {
     fn enter(&self, uid: u32) -> Option<Turn> {
         let mut open = self.open();
         let most = if uid == 0 { MAX_OF_ROOT } else { MAX_OF_USER };
-        if open.of.get(&uid).is_some_and(|count| *count >= most) || (uid != 0 && open.others >= MAX_OF_OTHERS) {
+        let own = open.get(&uid).copied().unwrap_or_default();
+        let others: usize = open.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
+        if own >= most || (uid != 0 && others >= MAX_OF_OTHERS) {
             return None;
         }
-        *open.of.entry(uid).or_default() += 1;
-        open.others += usize::from(uid != 0);
-        Some(Turn(self.clone(), Some(uid)))
+        open.insert(uid, own + 1);
+        Some(Turn(self.clone(), uid))
     }
 
     /// One that is refused; `None` when too many are being told so.
-    fn enter_refused(&self) -> Option<Turn> {
-        let mut open = self.open();
-        if open.refused >= MAX_OF_OTHERS {
-            return None;
-        }
-        open.refused += 1;
-        Some(Turn(self.clone(), None))
+    fn enter_refused(&self) -> Option<OwnedSemaphorePermit> {
+        self.refused.clone().try_acquire_owned().ok()
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        // Counters; a panic leaves them whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        // Single map operations; a panic leaves it whole.
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Turn(Users, Option<u32>);
+struct Turn(Users, u32);
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut open = self.0.open();
-        let Some(uid) = self.1 else {
-            open.refused -= 1;
-            return;
-        };
-        open.others -= usize::from(uid != 0);
-        if let Some(count) = open.of.get_mut(&uid) {
+        if let Some(count) = open.get_mut(&self.1) {
             *count -= 1;
             if *count == 0 {
-                open.of.remove(&uid);
+                open.remove(&self.1);
             }
         }
     }
@@ -570,10 +561,7 @@ mod tests {
         assert!(users.enter_refused().is_none());
         drop((held, root, refused));
         assert!(users.enter(7).is_some() && users.enter(0).is_some() && users.enter_refused().is_some());
-        assert!(
-            users.open().of.is_empty() && users.open().others == 0,
-            "nothing is kept of users who left"
-        );
+        assert!(users.open().is_empty(), "nothing is kept of users who left");
     }
 
     #[tokio::test]
