@@ -123,14 +123,6 @@ impl World {
     async fn refusal(&self, backend: &dyn Backend, wanted: &[&str]) -> String {
         refusal(&Results(self, vec![ROLE]), backend, wanted).await
     }
-
-    /// Leases of database credentials that the server knows.
-    fn leases(&self) -> usize {
-        let listed = self
-            .server
-            .bao(&["list", "-format=json", "sys/leases/lookup/db/creds/app"], None);
-        listed.map_or(0, |text| text.matches('"').count() / 2)
-    }
 }
 
 fn trust(pki: &Pki) -> Trust {
@@ -373,13 +365,18 @@ fn setup(machine: &std::path::Path, store: &OwnStore, server: &Server, more: &[&
 
 /// Runs the script that setup has written, as the vault's administrator.
 fn as_administrator(server: &Server, pki: &Pki, script: &std::path::Path) {
-    let mut sh = std::process::Command::new("sh");
-    sh.arg(script)
+    run(at_vault("sh".as_ref(), server, pki, server.root_token()).arg(script)).expect("the script");
+}
+
+/// A program that talks to the vault under `token`.
+fn at_vault(program: &std::path::Path, server: &Server, pki: &Pki, token: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command
         .env("VAULT_PROGRAM", server.program())
         .env("BAO_ADDR", format!("https://localhost:{}", server.port()))
         .env("BAO_CACERT", pki.ca())
-        .env("BAO_TOKEN", server.root_token());
-    run(&mut sh).expect("the script");
+        .env("BAO_TOKEN", token);
+    command
 }
 
 fn bao_of(server: &Server, pki: &Pki, login: Login) -> OpenBao {
@@ -408,6 +405,39 @@ async fn what_setup_writes_for_the_vault_opens_what_the_units_name_and_nothing_e
     assert_eq!(setup(machine.path(), &store, &server, &[]), owner);
     as_administrator(&server, &store.pki, &owner.join("vault.sh"));
     assert_eq!(told(), before);
+
+    // Under the Verifier's own policy an entity can be disabled, and nothing be given to it.
+    write("identity/entity", json!({"name": "somebody"}));
+    let entity = bao(&["read", "-field=id", "identity/entity/name/somebody"]);
+    let token = bao(&["token", "create", "-field=token", "-policy=rempart_verifier"]);
+    let disable = |what: &str| {
+        let mut bao = at_vault(server.program(), &server, &store.pki, token.trim());
+        run(bao.args(["write", &format!("identity/entity/id/{}", entity.trim()), what]))
+    };
+    disable("disabled=true").expect("allowed");
+    let denied = disable("policies=rempart-app").expect_err("its own entity would have them too");
+    assert!(format!("{denied:#}").contains("permission denied"), "{denied:#}");
+
+    // A mount that trusts another issuer stays as it is.
+    let trust = |issuer: &str| {
+        let jwks = format!("https://localhost:{}/none", server.port());
+        let ca = store.pki.ca_pem().expect("CA");
+        json!({"jwks_url": jwks, "jwks_ca_pem": ca, "bound_issuer": issuer, "skip_jwks_validation": true})
+    };
+    bao(&["auth", "enable", "-path=theirs", "jwt"]);
+    write("auth/theirs/config", trust("https://ci.example"));
+    let theirs = setup(machine.path(), &store, &server, &["--auth-mount", "theirs"]);
+    let script = theirs.join("vault.sh");
+    let refused = run(at_vault("sh".as_ref(), &server, &store.pki, server.root_token()).arg(script));
+    let refused = format!("{:#}", refused.expect_err("somebody else's"));
+    assert!(
+        refused.contains("auth/theirs trusts https://ci.example already"),
+        "{refused}"
+    );
+    assert_eq!(
+        read("auth/theirs/config", "bound_issuer").trim().trim_matches('"'),
+        "https://ci.example"
+    );
 
     bao(&["secrets", "enable", "-path=team/old", "-version=1", "kv"]);
     bao(&["secrets", "enable", "pki"]);
@@ -704,24 +734,8 @@ async fn a_vault_that_cannot_get_the_verifiers_keys_has_said_no_to_nobody() {
 async fn credentials_of_a_database_live_as_long_as_their_lease() {
     let world = World::start();
     let postgres = Postgres::start(&world.pki).expect("PostgreSQL");
-    postgres
-        .sql("CREATE ROLE vault LOGIN SUPERUSER PASSWORD 'rempart-vault'")
-        .expect("its own login");
-    world.bao(&["secrets", "enable", "-path=db", "database"]);
-    let url = format!(
-        "postgresql://{{{{username}}}}:{{{{password}}}}@localhost:{}/postgres?sslmode=require",
-        postgres.port()
-    );
-    let connection = json!({
-        "plugin_name": "postgresql-database-plugin", "connection_url": url, "allowed_roles": "app",
-        "username": "vault", "password": "rempart-vault",
-    });
-    world.server.write("db/config/main", &connection).expect("connection");
-    let role = json!({
-        "db_name": "main", "default_ttl": "60s", "max_ttl": "90s",
-        "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",
-    });
-    world.server.write("db/roles/app", &role).expect("role");
+    world.server.connect(&postgres).expect("connection");
+    world.server.logins("app", "60s", "90s", "").expect("role");
     world.allow(
         r#"path "db/creds/app" { capabilities = ["read"] }
            path "sys/leases/revoke" { capabilities = ["update"] }"#,
@@ -758,21 +772,14 @@ async fn credentials_of_a_database_live_as_long_as_their_lease() {
     assert!(matches!(backend.renew(&longer).await, Err(BackendError::LeaseEnded(_))));
 
     // A question of which one part fails leaves nothing behind.
-    let before = world.leases();
+    let before = world.server.leases("db/creds/app");
     world.refusal(&backend, &["db/creds/app#username", "kv/closed#x"]).await;
     backend.end(Vec::new()).await;
-    assert_eq!(world.leases(), before);
+    assert_eq!(world.server.leases("db/creds/app"), before);
 
     // An answer that was lost may have made a lease that nobody knows: what comes next rests on another login, and this one ends with what is known of it.
-    let slow = json!({
-        "db_name": "main", "default_ttl": "60s", "max_ttl": "90s",
-        "creation_statements": "SELECT pg_sleep(2); CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",
-    });
-    world.server.write("db/roles/slow", &slow).expect("role");
-    world
-        .server
-        .write("db/config/main", &json!({ "allowed_roles": "app,slow" }))
-        .expect("connection");
+    let slow = "SELECT pg_sleep(2); ";
+    world.server.logins("slow", "60s", "90s", slow).expect("role");
     let rules = r#"path "db/creds/*" { capabilities = ["read"] }
                    path "sys/leases/revoke" { capabilities = ["update"] }"#;
     world.allow(rules);
@@ -798,17 +805,12 @@ async fn credentials_of_a_database_live_as_long_as_their_lease() {
     assert_eq!(tokens(), before, "the first has ended");
     assert!(backend.is_alive(&next.leases[0]));
     let until = Instant::now() + Duration::from_secs(10);
-    let listed = || {
-        world
-            .server
-            .bao(&["list", "-format=json", "sys/leases/lookup/db/creds/slow"], None)
-            .unwrap_or_default()
-    };
+    let lost = || world.server.leases("db/creds/slow");
     std::thread::sleep(Duration::from_secs(3));
-    while listed().contains('"') && Instant::now() < until {
+    while lost() > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(!listed().contains('"'), "with what was lost under it: {}", listed());
+    assert_eq!(lost(), 0, "with what was lost under it");
     backend.end(next.leases).await;
 
     // The lock: the token's end is the leases' end.

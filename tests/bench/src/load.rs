@@ -349,27 +349,9 @@ pub fn run(node: &mut Node, count: usize, time: Duration) -> Result<Load> {
 /// A database whose logins OpenBao makes, for the role that reads the units' secrets.
 fn database(node: &Node) -> Result<Postgres> {
     let postgres = Postgres::start(&Pki::open()?)?;
-    postgres.sql("CREATE ROLE vault LOGIN SUPERUSER PASSWORD 'rempart-vault'")?;
     let bao = &node.bao;
-    bao.bao(&["secrets", "enable", "-path=db", "database"], None)?;
-    let url = format!(
-        "postgresql://{{{{username}}}}:{{{{password}}}}@localhost:{}/postgres?sslmode=require",
-        postgres.port()
-    );
-    bao.write(
-        "db/config/main",
-        &json!({
-            "plugin_name": "postgresql-database-plugin", "connection_url": url, "allowed_roles": "load",
-            "username": "vault", "password": "rempart-vault",
-        }),
-    )?;
-    bao.write(
-        "db/roles/load",
-        &json!({
-            "db_name": "main", "default_ttl": "2h", "max_ttl": "3h",
-            "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';",
-        }),
-    )?;
+    bao.connect(&postgres)?;
+    bao.logins("load", "2h", "3h", "")?;
     let rules = r#"path "kv/data/bench" { capabilities = ["read"] }
 path "kv/data/load" { capabilities = ["read"] }
 path "db/creds/load" { capabilities = ["read"] }
@@ -525,18 +507,13 @@ pub fn held(node: &Node) -> Result<Held> {
     let tokens: Vec<String> =
         serde_json::from_str(&node.bao.bao(&["list", "-format=json", "auth/token/accessors"], None)?)
             .context("the list of accessors")?;
-    // None is an error of this command.
-    let leases = node
-        .bao
-        .bao(&["list", "-format=json", "sys/leases/lookup/db/creds/load"], None)
-        .unwrap_or_default();
     Ok(Held {
         descriptors: count(format!("ls /proc/{pid}/fd | wc -l"))?,
         areas: areas(&inside.run(&["sh", "-c", &format!("cat /proc/{pid}/maps; ls -l /proc/{pid}/fd")])?),
         rss: resident(inside, &pid, "Rss")?,
         pss: resident(inside, &pid, "Pss")?,
         tokens: tokens.len(),
-        leases: leases.matches('"').count() / 2,
+        leases: node.bao.leases("db/creds/load"),
         pid,
     })
 }

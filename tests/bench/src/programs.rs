@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rempart_harness::{free_port, repository, run};
+use rempart_harness::{Postgres, free_port, repository, run};
 
 use crate::{
     check::Report,
@@ -35,12 +35,12 @@ pub struct Programs {
     languages: Vec<(String, String)>,
     nginx: Option<PathBuf>,
     redis: Option<PathBuf>,
-    postgres: Option<Postgres>,
+    postgres: Option<Installed>,
     port: u16,
 }
 
 /// PostgreSQL's programs, and the host's number for its user `postgres`, which initdb looks up.
-struct Postgres {
+struct Installed {
     programs: PathBuf,
     uid: String,
 }
@@ -65,7 +65,7 @@ impl Programs {
             languages: list.lines().filter_map(language).collect(),
             nginx: installed("nginx"),
             redis: installed("redis-server"),
-            postgres: Postgres::find(),
+            postgres: Installed::find(),
             port: free_port()?,
         })
     }
@@ -99,7 +99,7 @@ impl Programs {
             let command = format!("{} {}", redis.display(), credential("Redis"));
             units.push((unit("Redis"), server("Redis", &command)));
         }
-        if let Some(Postgres { programs, .. }) = &self.postgres {
+        if let Some(Installed { programs, .. }) = &self.postgres {
             let at = programs.display();
             let folder = "/run/PostgreSQL";
             let command = format!(
@@ -198,7 +198,7 @@ impl Programs {
                     .unwrap_or_else(|error| error.to_string())
             })?;
         }
-        if let Some(Postgres { programs, uid }) = &self.postgres {
+        if let Some(Installed { programs, uid }) = &self.postgres {
             inside.run(&["useradd", "--no-create-home", "--uid", uid, "postgres"])?;
             let to = format!(
                 "host=localhost port={} user=postgres sslmode=verify-full sslrootcert={certificate}",
@@ -214,17 +214,11 @@ impl Programs {
     }
 }
 
-impl Postgres {
+impl Installed {
     fn find() -> Option<Self> {
-        let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-            .ok()?
-            .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
-            .filter(|path| path.join("postgres").exists())
-            .collect();
-        versions.sort();
         let uid = run(Command::new("id").args(["-u", "postgres"])).ok()?;
         Some(Self {
-            programs: versions.pop()?,
+            programs: Postgres::programs().ok()?,
             uid: uid.trim().to_owned(),
         })
     }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Pki, Process, free_port, repository, run, wait_for_port};
+use crate::{Pki, Postgres, Process, free_port, repository, run, wait_for_port};
 
 /// The server, unsealed, and its root token.
 #[derive(Debug)]
@@ -141,6 +141,38 @@ audit "file" "audit" {{
     pub fn put_secret(&self, path: &str, fields: &[(&str, &str)]) -> Result<()> {
         let data: BTreeMap<&str, &str> = fields.iter().copied().collect();
         self.write(&format!("kv/data/{path}"), &json!({"data": data}))
+    }
+
+    /// Makes logins at `postgres`, at `db/creds/NAME` for each [`Self::logins`].
+    pub fn connect(&self, postgres: &Postgres) -> Result<()> {
+        postgres.sql("CREATE ROLE vault LOGIN SUPERUSER PASSWORD 'rempart-vault'")?;
+        self.bao(&["secrets", "enable", "-path=db", "database"], None)?;
+        let url = format!(
+            "postgresql://{{{{username}}}}:{{{{password}}}}@localhost:{}/postgres?sslmode=require",
+            postgres.port()
+        );
+        let connection = json!({
+            "plugin_name": "postgresql-database-plugin", "connection_url": url, "allowed_roles": "*",
+            "username": "vault", "password": "rempart-vault",
+        });
+        self.write("db/config/main", &connection)
+    }
+
+    /// Logins that live for `ttl`, renewed for `most`; `first` is run before each is made.
+    pub fn logins(&self, name: &str, ttl: &str, most: &str, first: &str) -> Result<()> {
+        let make = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';";
+        let role = json!({
+            "db_name": "main", "default_ttl": ttl, "max_ttl": most, "creation_statements": format!("{first}{make}"),
+        });
+        self.write(&format!("db/roles/{name}"), &role)
+    }
+
+    /// Leases that are not ended of what was read at `path`.
+    #[must_use]
+    pub fn leases(&self, path: &str) -> usize {
+        // Of none it says that there is no value.
+        let listed = self.bao(&["list", "-format=json", &format!("sys/leases/lookup/{path}")], None);
+        listed.map_or(0, |text| text.matches('"').count() / 2)
     }
 
     /// Seals it: it answers, and gives nothing out.

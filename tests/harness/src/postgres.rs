@@ -24,7 +24,7 @@ pub struct Postgres {
 impl Postgres {
     /// A fresh cluster with a database `billing`; add logins by [`Postgres::login`].
     pub fn start(pki: &Pki) -> Result<Self> {
-        let programs = programs()?;
+        let programs = Self::programs()?;
         let user = User::from_name("postgres")?.context("no user postgres; run ./x deps")?;
         let dir = tempfile::Builder::new().prefix("rempart-pg").tempdir()?;
         let own = |path: &Path, mode: u32| -> Result<()> {
@@ -130,6 +130,24 @@ impl Postgres {
         run(psql.arg("-h").arg(self.dir.path()).current_dir("/"))
     }
 
+    /// The newest installed version's programs: Debian keeps them out of PATH.
+    pub fn programs() -> Result<PathBuf> {
+        let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+            .context("PostgreSQL is not installed; run ./x deps")?
+            .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+            .filter(|dir| dir.join("initdb").exists())
+            .collect();
+        found.sort_by_key(|dir| {
+            dir.to_string_lossy()
+                .split('/')
+                .nth(4)
+                .and_then(|version| version.parse::<u32>().ok())
+        });
+        found
+            .pop()
+            .context("PostgreSQL's server programs are not installed; run ./x deps")
+    }
+
     /// Its log.
     #[must_use]
     pub fn log(&self) -> String {
@@ -144,22 +162,4 @@ fn as_postgres(program: &Path) -> Command {
         .arg(program)
         .current_dir("/");
     command
-}
-
-/// The newest installed version's programs: Debian keeps them out of PATH.
-fn programs() -> Result<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .context("PostgreSQL is not installed; run ./x deps")?
-        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
-        .filter(|dir| dir.join("initdb").exists())
-        .collect();
-    found.sort_by_key(|dir| {
-        dir.to_string_lossy()
-            .split('/')
-            .nth(4)
-            .and_then(|version| version.parse::<u32>().ok())
-    });
-    found
-        .pop()
-        .context("PostgreSQL's server programs are not installed; run ./x deps")
 }
